@@ -1,0 +1,5 @@
+"""``python -m rotbench``, for a clone that is not installed."""
+
+from rotbench.cli import main
+
+main()

@@ -1,0 +1,378 @@
+"""From the runs of a study to means, intervals, contrasts and verdicts.
+
+A contrast is a variant against the variant that differs from it in the baseline's keys alone, seed by seed. What is
+random in it are the seeds: pretraining, order, augmentation and label subset, never the test images.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+Variant = dict[str, Any]
+Run = dict[str, Any]
+Results = dict[str, Any]
+
+#: An accuracy difference too small to care about, as a fraction.
+MARGIN = 0.01
+ALPHA = 0.05
+#: With fewer seeds a sign-flip test cannot reach 5 %, so a verdict rests on differences being normal.
+SEEDS_WITHOUT_NORMALITY = 6
+#: 2**20 sign flips are counted in milliseconds; nobody has yet run more seeds.
+MOST_SEEDS_FLIPPED = 20
+#: Accuracies are counts over at most some million images: what differs by less differs by rounding of floats.
+ROUNDING = 1e-12
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over ``n`` seeds with its interval; no interval below two seeds."""
+
+    n: int
+    mean: float
+    low: float | None
+    high: float | None
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        return None if self.low is None or self.high is None else (self.low, self.high)
+
+
+@dataclass(frozen=True)
+class VariantSummary:
+    """What the finished seeds of one variant say.
+
+    ``accuracies`` are the final test accuracies by seed; ``first_epoch`` is the mean test accuracy after epoch 1;
+    ``standard_error`` is the binomial one of the mean accuracy of a single run on the test images.
+    """
+
+    variant: Variant
+    n: int
+    planned: int
+    estimate: Estimate | None
+    accuracies: dict[int, float]
+    first_epoch: float | None
+    trainable_parameters: int | None
+    train_seconds: float | None
+    standard_error: float | None
+    diverged: bool
+    one_set_of_weights: bool
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """A variant minus its baseline, paired by seed; accuracies and differences are fractions.
+
+    ``p_t`` is the paired t test's, ``p_holm`` the same after Holm over the study's contrasts that have an interval,
+    ``p`` the exact two-sided sign-flip test's, uncorrected. ``verdict`` is None where ``reason`` says why.
+    ``standard_error`` is the binomial one of a difference of two runs on the test images.
+    """
+
+    variant: Variant
+    baseline: Variant
+    n: int
+    planned: int
+    differences: dict[int, float]
+    difference: float | None = None
+    interval: tuple[float, float] | None = None
+    interval_90: tuple[float, float] | None = None
+    p_t: float | None = None
+    p: float | None = None
+    p_holm: float | None = None
+    verdict: str | None = None
+    reason: str | None = None
+    standard_error: float | None = None
+
+    @property
+    def assumes_normality(self) -> bool:
+        """Whether the verdict claims a difference that a sign-flip test cannot confirm at this number of seeds."""
+        claims = self.verdict is not None and self.verdict.startswith(("higher", "lower"))
+        return claims and self.n < SEEDS_WITHOUT_NORMALITY
+
+
+def mean_interval(values: Sequence[float], level: float = 0.95) -> Estimate:
+    """Mean and Student's t interval of ``values`` (one or more, finite); equal values give an interval of no width."""
+    sample = np.asarray(values, dtype=np.float64)
+    if sample.size == 0:
+        raise ValueError("a mean needs at least one value")
+    mean = float(sample.mean())
+    if sample.size == 1:
+        return Estimate(1, mean, None, None)
+    half = float(stats.t.ppf((1 + level) / 2, sample.size - 1) * stats.sem(sample)) if spread(sample) else 0.0
+    return Estimate(int(sample.size), mean, mean - half, mean + half)
+
+
+def spread(values: Sequence[float] | np.ndarray[Any, np.dtype[np.float64]]) -> bool:
+    """Whether ``values`` differ by more than the rounding of floats."""
+    return float(np.ptp(np.asarray(values))) > ROUNDING
+
+
+def binomial_standard_error(p: float, n: int) -> float:
+    """Standard error of an accuracy ``p`` measured on ``n`` test images: what other images would change."""
+    return math.sqrt(p * (1 - p) / n)
+
+
+def paired_t(differences: Sequence[float]) -> float:
+    """Two-sided p of the paired t test for two or more differences.
+
+    Equal differences leave the statistic without a denominator; p is then its limit, 1 at zero and else 0.
+    """
+    if not spread(differences):
+        return 1.0 if abs(differences[0]) <= ROUNDING else 0.0
+    return float(stats.ttest_1samp(differences, 0.0).pvalue)
+
+
+def sign_flip(differences: Sequence[float]) -> float | None:
+    """Exact two-sided p: the share of all 2**n choices of signs whose sum is as far from zero as the observed one.
+
+    None above 20 differences. The sums are built by doubling, since ``scipy.stats.permutation_test`` visits the
+    choices one by one and takes seconds for what is counted here at once.
+    """
+    if len(differences) > MOST_SEEDS_FLIPPED:
+        return None
+    sums = np.zeros(1)
+    for difference in differences:
+        sums = np.concatenate([sums + difference, sums - difference])
+    return float(np.mean(np.abs(sums) >= abs(sum(differences)) - ROUNDING))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down adjustment over one family, in the order given."""
+    adjusted = [0.0] * len(p_values)
+    running = 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        running = max(running, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = running
+    return adjusted
+
+
+def verdict(difference: float, p_holm: float, interval_90: tuple[float, float], margin: float = MARGIN) -> str:
+    """The word for a complete contrast: a direction, "equivalent" within the margin, both, or "not resolved"."""
+    within = -margin < interval_90[0] and interval_90[1] < margin
+    if p_holm < ALPHA:
+        direction = "higher" if difference > 0 else "lower"
+        return f"{direction}, by less than the margin" if within else direction
+    return "equivalent" if within else "not resolved"
+
+
+def contrast(variant: VariantSummary, baseline: VariantSummary) -> Contrast:
+    """``variant`` minus ``baseline`` over the seeds that both have finished; verdict and ``p_holm`` are left open."""
+    seeds = [seed for seed in variant.accuracies if seed in baseline.accuracies]
+    differences = {seed: variant.accuracies[seed] - baseline.accuracies[seed] for seed in seeds}
+    planned = max(variant.planned, baseline.planned)
+    plain = Contrast(variant.variant, baseline.variant, len(seeds), planned, differences)
+    if variant.diverged or baseline.diverged:
+        plain = replace(plain, reason="diverged")
+    elif not seeds:
+        plain = replace(plain, reason="nothing to compare yet")
+    elif len(seeds) < planned:
+        plain = replace(plain, reason=f"{len(seeds)} of {planned} seeds")
+    elif len(seeds) == 1:
+        plain = replace(plain, reason="one seed")
+    if not seeds:
+        return plain
+    values = list(differences.values())
+    estimate = mean_interval(values)
+    errors = [variant.standard_error, baseline.standard_error]
+    known = [error for error in errors if error is not None]
+    plain = replace(plain, difference=estimate.mean, standard_error=math.hypot(*known) if len(known) == 2 else None)
+    if estimate.n < 2:
+        return plain
+    return replace(
+        plain,
+        interval=estimate.interval,
+        interval_90=mean_interval(values, level=0.90).interval,
+        p_t=paired_t(values),
+        p=sign_flip(values),
+    )
+
+
+def judge(family: Sequence[Contrast], margin: float = MARGIN) -> tuple[Contrast, ...]:
+    """``family`` with ``p_holm`` over all contrasts that have an interval, and a verdict for the complete ones."""
+    tested = [item for item in family if item.p_t is not None]
+    adjusted = iter(holm([item.p_t for item in tested if item.p_t is not None]))
+    judged = []
+    for item in family:
+        if item.p_t is None or item.difference is None or item.interval_90 is None:
+            judged.append(item)
+            continue
+        p_holm = next(adjusted)
+        word = None if item.reason else verdict(item.difference, p_holm, item.interval_90, margin)
+        judged.append(replace(item, p_holm=p_holm, verdict=word))
+    return tuple(judged)
+
+
+def as_written(value: Any) -> str:
+    """A value of the study file as one string; two values are the same if and only if they are written the same."""
+    return json.dumps(value, sort_keys=True)
+
+
+def matches(value: Any, wanted: Any) -> bool:
+    """Whether an axis' value is ``wanted``, which may name a table by its name."""
+    named = isinstance(wanted, str) and isinstance(value, dict) and value.get("name") == wanted
+    return named or as_written(value) == as_written(wanted)
+
+
+def matches_all(variant: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Whether ``variant`` has every key of ``wanted`` with a matching value."""
+    return all(key in variant and matches(variant[key], value) for key, value in wanted.items())
+
+
+def partners(variant: Variant, others: Sequence[Variant], baseline: Mapping[str, Any]) -> list[Variant]:
+    """The variants that are the baseline in its keys and like ``variant`` in all others."""
+
+    def rest(some: Variant) -> str:
+        return as_written({key: value for key, value in some.items() if key not in baseline})
+
+    found = [other for other in others if matches_all(other, baseline) and rest(other) == rest(variant)]
+    exact = [other for other in found if all(as_written(other[key]) == as_written(baseline[key]) for key in baseline)]
+    return exact or found
+
+
+def finished(run: Run) -> bool:
+    """Whether a run is done and its final accuracy a number."""
+    final = run["final"]
+    if run["status"] != "done" or run["diverged"] or final is None:
+        return False
+    return final["test_accuracy"] is not None and math.isfinite(final["test_accuracy"])
+
+
+def by_variant(runs: Sequence[Run], kind: str) -> list[tuple[Variant, list[Run]]]:
+    """The runs of one kind grouped by variant, in order of first appearance."""
+    groups: dict[str, tuple[Variant, list[Run]]] = {}
+    for run in runs:
+        if run["kind"] == kind:
+            groups.setdefault(as_written(run["variant"]), (run["variant"], []))[1].append(run)
+    return list(groups.values())
+
+
+def summarise(variant: Variant, runs: Sequence[Run], seeds: Sequence[int], test_images: int | None) -> VariantSummary:
+    """One variant's runs, one a seed; ``seeds`` are the study's."""
+    done = sorted((run for run in runs if finished(run)), key=lambda run: run["seed"])
+    accuracies = {run["seed"]: float(run["final"]["test_accuracy"]) for run in done}
+    first = [run["history"][0]["test_accuracy"] for run in done if run["history"]]
+    trainable = {run["provenance"]["freeze"]["trainable_parameters"] for run in done if "freeze" in run["provenance"]}
+    seconds = [run["train_seconds"] for run in done if run.get("train_seconds") is not None]
+    starts = [run["provenance"]["start"]["backbone_sha256"] for run in done if "start" in run["provenance"]]
+    estimate = mean_interval(list(accuracies.values())) if accuracies else None
+    error = binomial_standard_error(estimate.mean, test_images) if estimate and test_images else None
+    return VariantSummary(
+        variant=variant,
+        n=len(accuracies),
+        planned=len({*seeds, *(run["seed"] for run in runs)}),
+        estimate=estimate,
+        accuracies=accuracies,
+        first_epoch=float(np.mean(first)) if first and None not in first else None,
+        trainable_parameters=trainable.pop() if len(trainable) == 1 else None,
+        train_seconds=float(np.mean(seconds)) if seconds else None,
+        standard_error=error,
+        diverged=any(run["diverged"] for run in runs),
+        one_set_of_weights=len(starts) > 1 and len(set(starts)) == 1,
+    )
+
+
+def variants(results: Results) -> tuple[VariantSummary, ...]:
+    """Every downstream variant of the study, in the order of its runs."""
+    study = results["study"]
+    groups = by_variant(results["runs"], "downstream")
+    return tuple(summarise(variant, runs, study["seeds"], study["test_images"]) for variant, runs in groups)
+
+
+def contrasts(results: Results) -> tuple[Contrast, ...]:
+    """Every variant that has exactly one partner against it, with verdicts; the baseline variants have none."""
+    summaries = variants(results)
+    of = {as_written(summary.variant): summary for summary in summaries}
+    family = []
+    for summary in summaries:
+        found = _partners_of(summary.variant, results)
+        if len(found) == 1:
+            family.append(contrast(summary, of[as_written(found[0])]))
+    return judge(family, results["study"].get("margin", MARGIN))
+
+
+def without_partner(results: Results) -> tuple[Variant, ...]:
+    """The variants that are not a baseline and have no partner, or more than one."""
+    baseline = results["study"]["baseline"]
+    all_variants = [variant for variant, _ in by_variant(results["runs"], "downstream")]
+    return tuple(
+        variant
+        for variant in all_variants
+        if not matches_all(variant, baseline) and len(_partners_of(variant, results)) != 1
+    )
+
+
+def _partners_of(variant: Variant, results: Results) -> list[Variant]:
+    baseline = results["study"]["baseline"]
+    if not baseline or matches_all(variant, baseline):
+        return []
+    return partners(variant, [other for other, _ in by_variant(results["runs"], "downstream")], baseline)
+
+
+def summary(results: Results) -> dict[str, Any]:
+    """What the page says, as plain JSON: fractions at full precision, null where there is no number."""
+    return {
+        "variants": [
+            {
+                "variant": item.variant,
+                "n": item.n,
+                "planned": item.planned,
+                "mean": item.estimate.mean if item.estimate else None,
+                "interval": _pair(item.estimate.interval if item.estimate else None),
+                "accuracies": [{"seed": seed, "test_accuracy": value} for seed, value in item.accuracies.items()],
+                "first_epoch": item.first_epoch,
+                "trainable_parameters": item.trainable_parameters,
+                "standard_error": item.standard_error,
+                "diverged": item.diverged,
+                "one_set_of_weights": item.one_set_of_weights,
+            }
+            for item in variants(results)
+        ],
+        "contrasts": [
+            {
+                "variant": item.variant,
+                "baseline": item.baseline,
+                "n": item.n,
+                "planned": item.planned,
+                "difference": item.difference,
+                "interval": _pair(item.interval),
+                "p": item.p,
+                "p_t": item.p_t,
+                "p_holm": item.p_holm,
+                "verdict": item.verdict,
+                "reason": item.reason,
+                "assumes_normality": item.assumes_normality,
+                "standard_error": item.standard_error,
+                "differences": [{"seed": seed, "difference": value} for seed, value in item.differences.items()],
+            }
+            for item in contrasts(results)
+        ],
+        "without_partner": list(without_partner(results)),
+    }
+
+
+def _pair(interval: tuple[float, float] | None) -> list[float] | None:
+    return None if interval is None else list(interval)
+
+
+def value_words(value: Any) -> str:
+    """An axis' value in words: ``below (stage layer4, batchnorm train)``."""
+    if isinstance(value, dict) and "name" in value:
+        options = ", ".join(f"{key} {value_words(option)}" for key, option in value.items() if key != "name")
+        return f"{value['name']} ({options})" if options else str(value["name"])
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def axis_labels(values: Sequence[Any]) -> dict[str, str]:
+    """A label for each value of one axis, by ``as_written``: the name alone where that is enough."""
+    distinct = {as_written(value): value for value in values}
+    short = {
+        key: str(v["name"]) if isinstance(v, dict) and "name" in v else value_words(v) for key, v in distinct.items()
+    }
+    taken = list(short.values())
+    return {key: short[key] if taken.count(short[key]) == 1 else value_words(distinct[key]) for key in distinct}

@@ -1,0 +1,319 @@
+"""Walks a plan: prepares, starts what can start, watches, publishes, and writes the report.
+
+All state is in the store. Whatever ends this process, the same command goes on from what is published.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from rotbench.engine import Engine, Handle
+from rotbench.errors import BadInput, EnvironmentLacking, RotbenchError
+from rotbench.plan import Plan, Run
+from rotbench.results import collect, describe
+from rotbench.store import Damaged, Standing, Store, commit, run_record, standings, to_json, verify_folder
+from rotbench.system import Stop, end_group, python_command, python_environment, start_process, write_durably
+
+POLL_SECONDS = 0.1
+REPORT_EVERY_SECONDS = 60.0
+
+#: A worker that dies without a word is tried once more: it may have been the machine.
+MAX_ATTEMPTS = 2
+
+
+class Watcher(Protocol):
+    """Who is told how a study goes on: the terminal."""
+
+    def begin(self, todo: int, done: int) -> None: ...
+    def started(self, run: Run) -> None: ...
+    def progress(self, run: Run, entry: Mapping[str, float]) -> None: ...
+    def ended(self, run: Run, status: str, message: str) -> None: ...
+    def note(self, message: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class Orders:
+    """What the command line asks of a study beyond its file."""
+
+    jobs: int
+    device: str = "auto"
+    fail_fast: bool = False
+    retry_failed: bool = False
+    rerun_stale: bool = False
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a study stands when the driver stops: runs done, of how many; whether any failed; the signal that came."""
+
+    done: int
+    planned: int
+    failed: int
+    stale: int
+    signal: int
+
+
+@dataclass
+class _Active:
+    run: Run
+    attempt: Path
+    handle: Handle
+    read: int = 0  # bytes of progress.jsonl that were passed on
+
+
+@dataclass
+class _State:
+    waiting: list[Run]
+    done: set[str]
+    failed: set[str]
+    active: list[_Active] = field(default_factory=list)
+    tries: dict[str, int] = field(default_factory=dict)
+
+
+def run_study(
+    plan: Plan, store: Store, engine: Engine, orders: Orders, watcher: Watcher, command: str, write: Callable[[], None]
+) -> Ended:
+    """Train what the plan selects and the store lacks. The caller holds the store's lock.
+
+    ``write`` renders the report; it is called now and then, and at the end. Raises
+    :class:`~rotbench.errors.EnvironmentLacking` where the machine lacks something; what was done until then is kept.
+    """
+    store.recover()
+    records = [run_record(run) for run in plan.runs]
+    standing = standings(store, records)
+    state = _take_stock(plan, store, standing, orders)
+    store.write_study(describe(plan, command))
+    watcher.begin(len(state.waiting), len(state.done))
+    stale = sum(stands.state == "stale" for stands in standing.values())
+    if stale and not orders.rerun_stale:
+        watcher.note(f"{stale} runs are stale and are kept as they are; --rerun-stale trains them again")
+    stop = Stop()
+    with stop.listening():
+        if state.waiting:
+            _prepare(plan, store, state.waiting, orders, stop)
+        try:
+            _walk(plan, store, engine, orders, watcher, state, stop, write)
+        finally:
+            for active in state.active:
+                active.handle.end()
+            write()
+    standing = standings(store, records)
+    return Ended(
+        done=sum(s.state in ("done", "stale") for s in standing.values()),
+        planned=len(plan.runs),
+        failed=len(plan.selected & state.failed),
+        stale=sum(s.state == "stale" for s in standing.values()),
+        signal=stop.signal,
+    )
+
+
+def check_store(plan: Plan, store: Store) -> None:
+    """Raises where the folder shows another study, is damaged or newer; before anything is written."""
+    known = store.read_study()
+    if known is not None and known["study"]["title"] != plan.study.title:
+        raise BadInput(
+            f'{store.folder} shows another study, "{known["study"]["title"]}"; this one is "{plan.study.title}"',
+            "Give this study a folder of its own with --out.",
+        )
+
+
+def _take_stock(plan: Plan, store: Store, standing: Mapping[str, Standing], orders: Orders) -> _State:
+    """What is to be trained, in the order of the plan; what is asked to be redone is set aside."""
+    again = {"failed": orders.retry_failed, "stale": orders.rerun_stale}
+    state = _State([], set(), set())
+    for run in plan.runs:
+        stands = standing[run.id]
+        if run.id in plan.selected and again.get(stands.state, stands.state in ("new", "partial")):
+            if stands.stored is not None:
+                store.set_aside(stands.stored)
+            state.waiting.append(run)
+        elif stands.state == "failed":
+            state.failed.add(run.id)
+        elif stands.state in ("done", "stale"):
+            state.done.add(run.id)
+    # A run that starts from a stale one would mix old and new: it waits until that is redone.
+    stale = {run.id for run in plan.runs if standing[run.id].state == "stale" and not orders.rerun_stale}
+    state.waiting = [run for run in state.waiting if not stale & set(run.needs)]
+    return state
+
+
+def _prepare(plan: Plan, store: Store, waiting: Sequence[Run], orders: Orders, stop: Stop) -> None:
+    entries: dict[str, Any] = {}
+    for run in waiting:
+        model = run.settings["model"]
+        for reference in run.plugins:
+            if reference.kind in ("dataset", "init"):
+                settings = run.settings[reference.kind]
+                entry = {
+                    "reference": asdict(reference),
+                    "settings": settings,
+                    "model_name": model["name"],
+                    "stem": model["stem"],
+                }
+                entries[json.dumps([settings, model])] = entry
+    folder = store.attempts / "prepare"
+    folder.mkdir(exist_ok=True)
+    request = {
+        "plugins": list(entries.values()),
+        "precisions": sorted({run.settings["train"]["precision"] for run in waiting}),
+        **_surroundings(plan, orders),
+    }
+    write_durably(folder / "request.json", to_json(request))
+    process = start_process(
+        python_command("rotbench.prepare", str(folder)), folder / "prepare.log", python_environment(1)
+    )
+    while process.poll() is None:
+        if stop.count:
+            end_group(process)
+            return
+        time.sleep(POLL_SECONDS)
+    if process.returncode:
+        raise _error(folder) or EnvironmentLacking(
+            f"preparing the data ended with code {process.returncode}", f"See {folder / 'prepare.log'}."
+        )
+
+
+def _surroundings(plan: Plan, orders: Orders) -> dict[str, Any]:
+    """What a worker needs to know and no result depends on."""
+    return {"root": str(plan.root), "folder": str(plan.study.folder), "device": orders.device}
+
+
+def _walk(
+    plan: Plan,
+    store: Store,
+    engine: Engine,
+    orders: Orders,
+    watcher: Watcher,
+    state: _State,
+    stop: Stop,
+    write: Callable[[], None],
+) -> None:
+    written = time.monotonic()
+    while (state.waiting or state.active) and not stop.count:
+        _skip_orphans(state, watcher)
+        for run in _ready(state)[: max(0, orders.jobs - len(state.active))]:
+            _start(plan, store, engine, orders, state, run)
+            watcher.started(run)
+        time.sleep(POLL_SECONDS)
+        ended = False
+        for active in list(state.active):
+            code = active.handle.poll()
+            _pass_on(active, watcher)
+            if code is not None:
+                state.active.remove(active)
+                _end(store, state, active, code, watcher)
+                ended = True
+        if orders.fail_fast and plan.selected & state.failed:
+            watcher.note("stopping at the first failure, as asked")
+            return
+        if ended and time.monotonic() - written > REPORT_EVERY_SECONDS:
+            write()
+            written = time.monotonic()
+
+
+def _ready(state: _State) -> list[Run]:
+    """What can start now; pretext runs first, since others wait for them."""
+    ready = [run for run in state.waiting if state.done.issuperset(run.needs)]
+    return sorted(ready, key=lambda run: run.kind != "pretext")
+
+
+def _skip_orphans(state: _State, watcher: Watcher) -> None:
+    """Runs whose pretext run failed are not trained; the report says so."""
+    for run in list(state.waiting):
+        parent = next((parent for parent in run.needs if parent in state.failed), None)
+        if parent is not None:
+            state.waiting.remove(run)
+            state.failed.add(run.id)
+            watcher.ended(run, "skipped", f"{parent} failed, which it starts from")
+
+
+def _start(plan: Plan, store: Store, engine: Engine, orders: Orders, state: _State, run: Run) -> None:
+    request = {
+        "run": run_record(run),
+        "plugins": [asdict(reference) for reference in run.plugins],
+        **_surroundings(plan, orders),
+    }
+    attempt = store.open_attempt(run.id, request)
+    state.waiting.remove(run)
+    state.tries[run.id] = state.tries.get(run.id, 0) + 1
+    state.active.append(_Active(run, attempt, engine.start(run.id, attempt, run.settings["threads"])))
+
+
+def _pass_on(active: _Active, watcher: Watcher) -> None:
+    """Tell the watcher what the worker has written since the last look."""
+    try:
+        with (active.attempt / "progress.jsonl").open("rb") as file:
+            file.seek(active.read)
+            new = file.read()
+    except FileNotFoundError:
+        return
+    whole = new[: new.rfind(b"\n") + 1]
+    active.read += len(whole)
+    for line in whole.splitlines():
+        watcher.progress(active.run, json.loads(line))
+
+
+def _end(store: Store, state: _State, active: _Active, code: int, watcher: Watcher) -> None:
+    """Publish what an attempt committed; where it committed nothing, try again or record the failure."""
+    run = active.run
+    try:
+        manifest = verify_folder(active.attempt)
+    except Damaged as damage:
+        watcher.note(f"{damage}; tried again")
+        manifest = None
+    if manifest is None:
+        error = _error(active.attempt)
+        if error is not None:
+            raise error
+        if state.tries[run.id] < MAX_ATTEMPTS:
+            watcher.note(f"{run.id}: {_death(code)}; tried again")
+            state.waiting.insert(0, run)
+            return
+        message = f"{_death(code)}, {MAX_ATTEMPTS} times"
+        result = {"error": message, "diverged": False, "history": []}
+        files = {"run.json": to_json(run_record(run)), "result.json": to_json(result), "log.txt": message.encode()}
+        commit(active.attempt, run.id, "failed", files)
+        manifest = verify_folder(active.attempt) or {}
+    if not store.publish(active.attempt):
+        watcher.note(f"{run.id}: another attempt was published first; this one is not used")
+    outcome = store.outcome(run.id)
+    if outcome is None or outcome.status == "failed":
+        state.failed.add(run.id)
+        watcher.ended(run, "failed", str(outcome.result["error"]) if outcome else "was not published")
+    else:
+        state.done.add(run.id)
+        watcher.ended(run, "done", "")
+
+
+def _error(folder: Path) -> RotbenchError | None:
+    """The error for which a worker or the preparation stopped the study, if it left one."""
+    try:
+        left = json.loads((folder / "error.json").read_bytes())
+    except (OSError, ValueError):
+        return None
+    return EnvironmentLacking(left["what"], left["todo"])
+
+
+def _death(code: int) -> str:
+    if code == -9:
+        return "the worker was killed (SIGKILL: out of memory?)"
+    return f"the worker died of signal {-code}" if code < 0 else f"the worker ended with code {code} and no result"
+
+
+def report_writer(store: Store) -> Callable[[], None]:
+    """A function that writes results.json, results.csv and report.html of a store as it stands."""
+
+    def write() -> None:
+        from rotbench.report import render, results_csv
+
+        results = collect(store)
+        write_durably(store.folder / "results.json", to_json(results))
+        write_durably(store.folder / "results.csv", results_csv(results).encode())
+        write_durably(store.folder / "report.html", render(results).encode())
+
+    return write

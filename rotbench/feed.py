@@ -1,0 +1,79 @@
+"""The batches that a run sees: of which images, in which order, augmented how, as the task shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rotbench.data import augment, augmentation_draws, epoch_batches, normalise, to_unit
+from rotbench.streams import generator
+from rotbench.tasks import Targets, Task
+
+#: Images to an evaluation batch. Fixed, since another size may give other bits.
+EVALUATION_BATCH = 250
+
+
+@dataclass(frozen=True)
+class Feed:
+    """Batches of one run. All tensors lie on the training device, whole data sets as uint8.
+
+    ``pixels``, ``labels``: the training images, uint8 (N, 3, H, W) and int64 (N,), labels as the task relabelled
+    them. ``subset``: int64 (K,), which of them are used. ``test_pixels``, ``test_labels``: likewise. ``mean``,
+    ``std``: float32 (3,). ``augment``: of ``data.AUGMENTATIONS``. ``updates``: batches to an epoch. ``kind``
+    ("pretext" or "downstream") and ``seed`` name the streams of order and augmentation, ``name`` that of the task.
+    """
+
+    task: Task
+    pixels: Tensor
+    labels: Tensor
+    subset: Tensor
+    test_pixels: Tensor
+    test_labels: Tensor
+    mean: Tensor
+    std: Tensor
+    augment: tuple[str, ...]
+    batch_size: int
+    updates: int
+    seed: int
+    kind: str
+    name: str
+
+    def training_batches(self, epoch: int) -> Iterator[tuple[Tensor, Targets]]:
+        """The ``updates`` batches of an epoch: views, normalised float32 (M, 3, h, w), and the task's targets."""
+        device = self.pixels.device
+        positions = epoch_batches(len(self.subset), self.batch_size, self.updates, self.seed, self.kind, epoch)
+        drawn = -1
+        for batch, (pass_, position) in enumerate(positions):
+            if pass_ != drawn:
+                draws = augmentation_draws(len(self.pixels), self.seed, self.kind, epoch, pass_)
+                flip, top, left = (draw.to(device) for draw in (draws.flip, draws.top, draws.left))
+                drawn = pass_
+            index = self.subset[position.to(device)]
+            images = to_unit(self.pixels[index])  # (B, 3, H, W)
+            if not self.task.augments:
+                crops, flips = "crop" in self.augment, "flip" in self.augment
+                images = augment(
+                    images,
+                    flip[index] if flips else None,
+                    top[index] if crops else None,
+                    left[index] if crops else None,
+                )
+            source = generator(self.seed, "task", self.name, epoch, batch)
+            views, targets = self.task.make_batch(images, source, self.labels[index], index)
+            yield self._prepared(views), targets
+
+    def test_batches(self) -> Iterator[tuple[Tensor, Targets]]:
+        """What the test images are scored on, without augmentation; the same batches at every epoch."""
+        index = torch.arange(len(self.test_pixels), device=self.test_pixels.device)
+        for batch, chosen in enumerate(torch.split(index, EVALUATION_BATCH)):
+            images = to_unit(self.test_pixels[chosen])
+            source = generator(self.seed, "evaluation", self.name, batch)
+            made = self.task.evaluation_batches(images, source, self.test_labels[chosen], chosen)
+            for views, targets in made:
+                yield self._prepared(views), targets
+
+    def _prepared(self, views: Tensor) -> Tensor:
+        return normalise(views, self.mean, self.std).contiguous(memory_format=torch.channels_last)

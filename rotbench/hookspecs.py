@@ -1,0 +1,209 @@
+"""What a plugin can be, and the four hooks through which rotbench learns of it.
+
+A plugin is a frozen dataclass whose fields are its options. There is no base class: a class is a pretext task
+because it has the members below, and what it lacks takes the default that is named beside the member. Methods get
+the keyword arguments that they name and no others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+
+import pluggy
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor, nn
+
+    from rotbench.data import Images
+
+PROJECT = "rotbench"
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+#: The stages of a torchvision ResNet from the image to the class scores. ``fc`` is the head.
+STAGES = ("stem", "layer1", "layer2", "layer3", "layer4", "fc")
+
+Stage = Literal["stem", "layer1", "layer2", "layer3", "layer4", "fc"]
+
+
+class Hooks:
+    """The hooks. Each returns a list of classes; an empty list is fine, ``None`` counts as one."""
+
+    @hookspec
+    def register_pretext_tasks(self) -> list[type]:  # type: ignore[empty-body]
+        """Called once when plugins are loaded; return classes like :class:`PretextTask`."""
+
+    @hookspec
+    def register_inits(self) -> list[type]:  # type: ignore[empty-body]
+        """Called once when plugins are loaded; return classes like :class:`Init`."""
+
+    @hookspec
+    def register_freeze_policies(self) -> list[type]:  # type: ignore[empty-body]
+        """Called once when plugins are loaded; return classes like :class:`FreezePolicy`."""
+
+    @hookspec
+    def register_datasets(self) -> list[type]:  # type: ignore[empty-body]
+        """Called once when plugins are loaded; return classes like :class:`Dataset`."""
+
+
+class PretextTask(Protocol):
+    """A task whose targets come from the images themselves.
+
+    Required: ``name``, ``head`` and ``make_batch``. Optional, with what a lack of them means:
+
+    ===================== ==========================================================================
+    ``takes``             ``"pooled"``: the head is fed (M, features); ``"map"``: (M, features, h, w)
+    ``augments``          ``False``: images arrive flipped and cropped as the data set's training does
+    ``score_name``        ``"accuracy"``
+    ``evaluation_batches``  one ``make_batch`` per batch of test images, from a fixed generator
+    ``relabel``           labels stay what they are
+    ``loss``              cross entropy, a mean over examples
+    ``score``             1 where the largest output is the target's, else 0
+    ``chance``            unknown
+    ===================== ==========================================================================
+    """
+
+    name: ClassVar[str]
+    takes: ClassVar[Literal["pooled", "map"]]
+    augments: ClassVar[bool]
+    score_name: ClassVar[str]
+
+    def head(self, features: int, *, classes: int, map_size: int, view_size: int) -> nn.Module:
+        """The module put on layer4: fed float32 (M, features) or (M, features, h, w)."""
+        ...
+
+    def make_batch(
+        self, images: Tensor, generator: Generator, *, labels: Tensor, index: Tensor
+    ) -> tuple[Tensor, Tensor | tuple[Tensor, ...]]:
+        """Views and targets of one batch.
+
+        ``images`` is float32 (N, 3, H, W) in [0, 1] on the run's device, ``generator`` a CPU generator. Returns
+        float32 views (M, 3, h, w), with the same h and w for every batch, and targets.
+        """
+        ...
+
+    def evaluation_batches(
+        self, images: Tensor, generator: Generator, *, labels: Tensor, index: Tensor
+    ) -> Iterable[tuple[Tensor, Tensor | tuple[Tensor, ...]]]:
+        """What one batch of test images is scored on; the same at every epoch."""
+        ...
+
+    def relabel(self, labels: Tensor, generator: Generator) -> Tensor:
+        """Once a run, int64 (N,) training labels to int64 (N,) labels."""
+        ...
+
+    def loss(self, outputs: Any, targets: Any) -> Tensor:
+        """A scalar to minimise; ``outputs`` are the head's, float32."""
+        ...
+
+    def score(self, outputs: Any, targets: Any) -> Tensor:
+        """(K,) one value an example, higher is better."""
+        ...
+
+    def chance(self, *, examples: int, classes: int) -> float | None:
+        """The score of guessing, where it is known."""
+        ...
+
+
+@dataclass(frozen=True)
+class InitContext:
+    """What an init may use. All tensors are on the CPU.
+
+    ``pretext``: the backbone state of the pretext run that the init depends on (its option ``pretext``), or None.
+    ``images``: float32 (256 or fewer, 3, H, W), normalised training images. ``generator``: a seeded CPU generator.
+    ``model_name`` and ``stem``: the study's ``[model]``, such as ``"resnet18"`` and ``"imagenet"``.
+    ``folder``: the folder of the study file, from which relative paths start. ``unexpected``: names of tensors that
+    the init found in its source and did not use; it adds to the set, and the report shows it.
+    """
+
+    pretext: Mapping[str, Tensor] | None
+    images: Tensor
+    generator: Generator
+    folder: Path
+    model_name: str
+    stem: str
+    unexpected: set[str] = field(default_factory=set)
+
+
+class Init(Protocol):
+    """What a run's backbone starts from. Required: ``name`` and ``apply``.
+
+    An option called ``pretext`` names the pretext run that must be trained first. Two optional methods run before any
+    training: ``problem(*, model_name, stem)`` returns why the init cannot start this network, or None, and
+    ``prepare(folder, *, model_name, stem)`` raises ``EnvironmentLacking`` where something is missing.
+    """
+
+    name: ClassVar[str]
+
+    def apply(self, model: nn.Module, context: InitContext) -> Collection[str] | None:
+        """Set weights of ``model``, a torchvision ResNet without its fc, float32 on the CPU, in place.
+
+        ``model`` arrives with the random weights of its seed. Returns the names of the state-dict tensors that the
+        init claims to have set, which rotbench checks by their hashes; ``None`` claims nothing.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter as a freeze policy sees it: ``layer4.0.bn1.weight``, ``layer4``, ``batchnorm``."""
+
+    name: str
+    stage: Stage
+    kind: Literal["conv", "batchnorm", "linear", "other"]
+
+
+class FreezePolicy(Protocol):
+    """Which parameters a run may change. Required: ``name``, ``trainable`` and an option ``batchnorm``.
+
+    ``batchnorm`` says what a BatchNorm module does whose weight is frozen: ``"eval"`` keeps its running statistics
+    and uses them, ``"train"`` goes on using, and updating them from, each batch.
+    """
+
+    name: ClassVar[str]
+    batchnorm: Literal["eval", "train"]
+
+    def trainable(self, parameter: Parameter, epoch: int, epochs: int) -> bool:
+        """Whether ``parameter`` is trained in ``epoch`` (from 1) of ``epochs``."""
+        ...
+
+    def restart(self, epoch: int, epochs: int) -> float | None:
+        """Optional. A factor on lr if a phase begins at ``epoch``: optimiser and schedule start afresh; else None."""
+        ...
+
+
+class Dataset(Protocol):
+    """Where images come from. Required: ``name``, ``fingerprint`` and ``load``.
+
+    ``size``: side of an image in pixels, and ``classes``: number of classes, where known beforehand (else None).
+    ``augment``: names of the default augmentation. ``notice``: a sentence that opens the report, or "".
+    An optional ``prepare(root)`` makes the data available (checks it, downloads what is missing) and raises
+    ``EnvironmentLacking`` where it cannot.
+    """
+
+    name: ClassVar[str]
+    size: ClassVar[int | None]
+    classes: ClassVar[int | None]
+    augment: ClassVar[tuple[str, ...]]
+    notice: ClassVar[str]
+
+    def fingerprint(self, root: Path) -> str:
+        """What identifies the data: an official checksum, or a hash of the files' content."""
+        ...
+
+    def load(self, root: Path, split: Literal["train", "test"]) -> Images:
+        """The images of one split, checked against the fingerprint."""
+        ...
+
+
+def keywords(method: Callable[..., Any], **offered: Any) -> dict[str, Any]:
+    """Of ``offered``, what ``method`` names among its parameters (all of it where it takes ``**kwargs``)."""
+    code = method.__code__ if hasattr(method, "__code__") else method.__call__.__code__  # type: ignore[operator]
+    if code.co_flags & 0x08:
+        return offered
+    named = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    return {name: value for name, value in offered.items() if name in named}

@@ -1,0 +1,61 @@
+"""What must be there before anything is trained: ``python -m rotbench.prepare FOLDER``.
+
+A process of its own, so that the driver stays free of torch. It reads ``request.json`` in FOLDER, lets data set and
+inits fetch or check what they need, and resolves device and precisions. Where something is lacking it writes
+``error.json`` and ends with the exit code of the error.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rotbench.errors import EnvironmentLacking, RotbenchError
+from rotbench.hookspecs import keywords
+from rotbench.registry import PluginReference, load_plugin
+from rotbench.store import to_json
+from rotbench.system import end_with_parent
+
+
+def main(arguments: list[str]) -> int:
+    """Prepare; see the module's docstring for the exit code."""
+    folder = Path(arguments[0])
+    end_with_parent()
+    try:
+        prepare(json.loads((folder / "request.json").read_bytes()))
+    except RotbenchError as error:
+        (folder / "error.json").write_bytes(to_json({"what": error.what, "todo": error.todo}))
+        return error.exit_code
+    return 0
+
+
+def prepare(request: Mapping[str, Any]) -> None:
+    """Raises :class:`~rotbench.errors.EnvironmentLacking` for the first thing that is lacking."""
+    for entry in request["plugins"]:
+        plugin = load_plugin(PluginReference(**entry["reference"]))
+        options = {name: value for name, value in entry["settings"].items() if name != "name"}
+        instance = plugin(
+            **{name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
+        )
+        method = getattr(instance, "prepare", None)
+        if method is None:
+            continue
+        if entry["reference"]["kind"] == "dataset":
+            method(Path(request["root"]))
+        else:
+            method(Path(request["folder"]), **keywords(method, model_name=entry["model_name"], stem=entry["stem"]))
+    from rotbench.train import choose_device, choose_precision
+
+    try:
+        device = choose_device(request["device"])
+        for precision in request["precisions"]:
+            choose_precision(precision, device)
+    except ValueError as error:
+        raise EnvironmentLacking(str(error), "Give another --device or precision.") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

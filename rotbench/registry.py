@@ -1,0 +1,292 @@
+"""The plugins that are there: found in folders and installed packages, loaded one by one, described.
+
+One broken plugin never takes the others down: it is listed as unavailable, with its file and its error, and is spoken
+of only when a name that could not be found might have been its.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import inspect
+import sys
+import types
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pluggy
+
+from rotbench.errors import BadInput, Fault, RotbenchError
+from rotbench.hookspecs import PROJECT, Hooks
+from rotbench.options import check_table, field_names
+from rotbench.resources import plugins_folder
+from rotbench.source import StudyPath, suggestion
+
+Kind = Literal["pretext task", "init", "freeze policy", "dataset"]
+
+HOOKS: Mapping[Kind, str] = {
+    "pretext task": "register_pretext_tasks",
+    "init": "register_inits",
+    "freeze policy": "register_freeze_policies",
+    "dataset": "register_datasets",
+}
+
+#: The methods that a class of each kind must have, with the positional arguments that they are called with and the
+#: keyword arguments that they may name.
+METHODS: Mapping[Kind, Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
+    "pretext task": {
+        "head": (("features",), ("classes", "map_size", "view_size")),
+        "make_batch": (("images", "generator"), ("labels", "index")),
+    },
+    "init": {"apply": (("model", "context"), ())},
+    "freeze policy": {"trainable": (("parameter", "epoch", "epochs"), ())},
+    "dataset": {"fingerprint": (("root",), ()), "load": (("root", "split"), ())},
+}
+
+
+@dataclass(frozen=True)
+class PluginReference:
+    """What a worker needs to load the very same plugin again: plain text, no object crosses a process."""
+
+    kind: Kind
+    name: str
+    location: str  # a file, or an entry point of an installed package as "module:attribute"
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A plugin class that can be used. ``origin`` names it to people, without a path."""
+
+    kind: Kind
+    name: str
+    cls: type
+    origin: str
+    version: str
+    reference: PluginReference
+
+    @property
+    def summary(self) -> str:
+        """The first line of the class's docstring."""
+        return (inspect.getdoc(self.cls) or "").partition("\n")[0]
+
+    @property
+    def options(self) -> Mapping[str, str]:
+        """The options and, as Python writes them, their defaults."""
+        return {
+            field.name: "required" if field.default is dataclasses.MISSING else repr(field.default)
+            for field in dataclasses.fields(self.cls)
+        }
+
+
+@dataclass(frozen=True)
+class Unavailable:
+    """A plugin file or package that could not be used, and why."""
+
+    origin: str
+    location: str
+    error: str
+
+
+@dataclass(frozen=True)
+class Registry:
+    """All plugins of one command."""
+
+    plugins: tuple[Plugin, ...]
+    unavailable: tuple[Unavailable, ...]
+
+    def names(self, kind: Kind) -> list[str]:
+        return [plugin.name for plugin in self.plugins if plugin.kind == kind]
+
+    def find(self, kind: Kind, name: str) -> Plugin | None:
+        return next((plugin for plugin in self.plugins if (plugin.kind, plugin.name) == (kind, name)), None)
+
+    def unknown(self, kind: Kind, name: str, others: Iterable[str] = ()) -> str:
+        """The words for a name that nothing has; broken plugins are named, since the name may be theirs."""
+        words = f'no {kind} "{name}"{suggestion(name, [*self.names(kind), *others])}'
+        for broken in self.unavailable:
+            words += f"\n    unavailable: {broken.origin}: {broken.error}"
+        return words
+
+    def resolve(
+        self, kind: Kind, name: str, options: Mapping[str, Any], path: StudyPath
+    ) -> tuple[Plugin | None, dict[str, Any], list[Fault]]:
+        """The plugin of that name, its options with the defaults filled in, and what is wrong with either."""
+        plugin = self.find(kind, name)
+        if plugin is None:
+            return None, {}, [Fault(path, self.unknown(kind, name))]
+        instance, faults = check_table(plugin.cls, options, path)
+        if instance is None:
+            return plugin, {}, faults
+        return plugin, {"name": name, **option_values(instance)}, []
+
+
+def option_values(instance: object) -> dict[str, Any]:
+    """The options of a plugin as plain JSON values: tuples are lists."""
+    values = {name: getattr(instance, name) for name in field_names(type(instance))}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+
+def load_registry(folders: Sequence[Path] = (), *, shipped_only: bool = False) -> Registry:
+    """Load the shipped plugins, then those of ``folders`` in order, then installed packages."""
+    shipped = plugins_folder()
+    files = [(path, "shipped") for path in _plugin_files(shipped)]
+    if not shipped_only:
+        files += [(path, f"file {path.name}") for folder in folders for path in _plugin_files(folder)]
+    plugins: list[Plugin] = []
+    unavailable: list[Unavailable] = []
+    seen: set[str] = set()
+    for path, origin in files:
+        try:
+            code = path.read_bytes()
+        except OSError as error:
+            unavailable.append(Unavailable(origin, str(path), f"cannot be read: {error.strerror}"))
+            continue
+        sha256 = hashlib.sha256(code).hexdigest()
+        # In a clone the folder beside the study is the shipped one, and a copy of a shipped file is no second plugin.
+        if str(path.resolve()) in seen or sha256 in seen:
+            continue
+        seen |= {str(path.resolve()), sha256}
+        _collect(_file_classes(path, code, sha256), origin, str(path.resolve()), sha256, "", plugins, unavailable)
+    if not shipped_only:
+        for entry in importlib.metadata.entry_points(group=PROJECT):
+            package = f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.value
+            version = entry.dist.version if entry.dist else ""
+            classes = _entry_classes(entry)
+            _collect(classes, f"package {package}", entry.value, "", version, plugins, unavailable)
+    return Registry(tuple(plugins), tuple(unavailable))
+
+
+def load_plugin(reference: PluginReference) -> type:
+    """Load one plugin class again, in a worker. Raises :class:`BadInput` where its code is no longer the same."""
+    path = Path(reference.location)
+    if path.suffix == ".py":
+        code = path.read_bytes()
+        sha256 = hashlib.sha256(code).hexdigest()
+        classes = _file_classes(path, code, sha256)
+    else:
+        entry = importlib.metadata.EntryPoint(reference.name, reference.location, PROJECT)
+        classes = _entry_classes(entry)
+        sha256 = _module_sha256(entry.module)
+    if sha256 != reference.sha256:
+        raise BadInput(
+            f"{reference.kind} {reference.name}: {path.name} changed while the study was running",
+            "Run the command again: the plan is made anew.",
+        )
+    for kind, cls in classes:
+        if kind == reference.kind and getattr(cls, "name", None) == reference.name:
+            return cls
+    raise BadInput(f"{path.name} has no {reference.kind} {reference.name}", "Run the command again.")
+
+
+def _plugin_files(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return [
+        path
+        for path in sorted(folder.glob("*.py"))
+        if not path.name.startswith(("_", "test_")) and path.name != "conftest.py"
+    ]
+
+
+def _collect(
+    classes: Iterator[tuple[Kind, type]],
+    origin: str,
+    location: str,
+    sha256: str,
+    version: str,
+    plugins: list[Plugin],
+    unavailable: list[Unavailable],
+) -> None:
+    """Add what one file or package brings, all or none. What raises, in its import or in a hook, is noted."""
+    try:
+        for kind, cls in list(classes):
+            problem = _problem(kind, cls)
+            name = getattr(cls, "name", cls.__name__)
+            other = next((p for p in plugins if (p.kind, p.name) == (kind, name)), None)
+            if other is not None:
+                first = f"{other.origin} ({Path(other.reference.location).name})"
+                problem = f'a second {kind} "{name}"; the first is from {first}'
+            if problem:
+                unavailable.append(Unavailable(origin, location, f"{cls.__name__}: {problem}"))
+                continue
+            code = sha256 or _module_sha256(cls.__module__)
+            plugins.append(Plugin(kind, name, cls, origin, version, PluginReference(kind, name, location, code)))
+    except KeyboardInterrupt:
+        raise
+    except RotbenchError as error:
+        unavailable.append(Unavailable(origin, location, error.what))
+    except BaseException as error:  # a plugin may raise anything, SystemExit included
+        unavailable.append(Unavailable(origin, location, f"{type(error).__name__}: {error}"))
+
+
+def _file_classes(path: Path, code: bytes, sha256: str) -> Iterator[tuple[Kind, type]]:
+    # Executed from the bytes that were hashed, so that the hash is the hash of what runs; no __pycache__ is written
+    # beside somebody's study. Dataclasses look their module up in sys.modules while it is being executed.
+    module = types.ModuleType(f"rotbench_plugin_{path.stem}_{sha256[:8]}")
+    module.__file__ = str(path)
+    sys.modules[module.__name__] = module
+    try:
+        exec(compile(code, path, "exec"), module.__dict__)  # noqa: S102  running plugin files is what this is for
+    except BaseException:
+        del sys.modules[module.__name__]
+        raise
+    yield from _hook_classes(module, path.name)
+
+
+def _entry_classes(entry: importlib.metadata.EntryPoint) -> Iterator[tuple[Kind, type]]:
+    yield from _hook_classes(entry.load(), entry.value)
+
+
+def _module_sha256(module: str) -> str:
+    file = getattr(sys.modules[module], "__file__", None)
+    return hashlib.sha256(Path(file).read_bytes() if file else module.encode()).hexdigest()
+
+
+def _hook_classes(plugin: object, name: str) -> Iterator[tuple[Kind, type]]:
+    """The classes that one plugin's hooks return. A manager each, so that one plugin's fault stays its own."""
+    manager = pluggy.PluginManager(PROJECT)
+    manager.add_hookspecs(Hooks)
+    try:
+        manager.register(plugin, name)
+        manager.check_pending()
+    except pluggy.PluginValidationError as error:
+        misspelt = str(error).partition("unknown hook ")[2].partition(" ")[0].strip("'\"")
+        known = suggestion(misspelt, HOOKS.values()) if misspelt else ""
+        raise BadInput(f"{' '.join(str(error).split())}{known}") from None
+    implemented = 0
+    for kind, hook in HOOKS.items():
+        for implementation in getattr(manager.hook, hook).get_hookimpls():
+            implemented += 1
+            for cls in implementation.function() or ():
+                if not isinstance(cls, type):
+                    raise BadInput(f"{hook} should return a list of classes, has {cls!r}")
+                yield kind, cls
+    if not implemented:
+        raise BadInput(f"{name} implements no hook of rotbench (forgot @hookimpl?)")
+
+
+def _problem(kind: Kind, cls: type) -> str:
+    """What keeps a class from being a plugin of its kind, or ""."""
+    if not isinstance(getattr(cls, "name", None), str):
+        return "needs a name: ClassVar[str]"
+    if not (dataclasses.is_dataclass(cls) and cls.__dataclass_params__.frozen):  # type: ignore[attr-defined]
+        return "should be a frozen dataclass: @dataclass(frozen=True)"
+    if not (cls.__doc__ or "").strip() or (cls.__doc__ or "").startswith(f"{cls.__name__}("):
+        return "needs a docstring; its first line is shown in the report"
+    for method, (positional, offered) in METHODS[kind].items():
+        function = getattr(cls, method, None)
+        if not callable(function):
+            return f"needs a method {method}({', '.join(('self', *positional))})"
+        try:
+            parameters = inspect.signature(function).parameters.values()
+            required = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty}
+            inspect.signature(function).bind(None, *positional, **dict.fromkeys(required & set(offered)))
+        except TypeError as error:
+            return f"{method} should take ({', '.join(('self', *positional))}): {error}"
+    if kind == "freeze policy" and "batchnorm" not in field_names(cls):
+        return 'needs an option batchnorm: Literal["eval", "train"]'
+    return ""

@@ -1,0 +1,126 @@
+"""All that a report needs, as one dictionary: what the study asks for, and how each of its runs stands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rotbench import __version__
+from rotbench.plan import Plan
+from rotbench.store import FORMAT, Outcome, Store, run_record, standings
+
+Results = dict[str, Any]
+
+
+def describe(plan: Plan, command: str) -> dict[str, Any]:
+    """What ``study.json`` holds: the study, and its planned runs as :func:`~rotbench.store.run_record` has them."""
+    study = plan.study
+    tasks = {plugin.name: plugin for plugin in plan.plugins if plugin.kind == "pretext task"}
+    pretexts = {
+        run.variant["pretext"]: tasks[run.settings["task"]["name"]] for run in plan.runs if run.kind == "pretext"
+    }
+    return {
+        "study": {
+            "title": study.title,
+            "file": study.source.name,
+            "text": study.source.text,
+            "changed": list(study.changed),
+            "command": command,
+            "seeds": list(study.seeds),
+            "dataset": plan.runs[0].settings["dataset"],
+            "notice": getattr(plan.dataset.cls, "notice", ""),
+            "baseline": dict(study.baseline),
+            "margin": study.margin,
+            "references": [dict(reference) for reference in study.references],
+            "pretexts": {
+                name: {
+                    "task": task.name,
+                    "summary": task.summary,
+                    "score_name": getattr(task.cls, "score_name", "accuracy"),
+                }
+                for name, task in pretexts.items()
+            },
+            "plugins": [
+                {
+                    "kind": plugin.kind,
+                    "name": plugin.name,
+                    "summary": plugin.summary,
+                    "origin": plugin.origin,
+                    "sha256": plugin.reference.sha256,
+                }
+                for plugin in plan.plugins
+            ],
+        },
+        "runs": [run_record(run) for run in plan.runs],
+    }
+
+
+def collect(store: Store) -> Results:
+    """The results of a store as they stand now.
+
+    Raises :class:`~rotbench.errors.StoreUnusable` for a damaged or newer store; a folder that is no store gives a
+    :class:`FileNotFoundError`.
+    """
+    described = store.read_study()
+    if described is None:
+        raise FileNotFoundError(store.folder)
+    records = described["runs"]
+    standing = standings(store, records)
+    outcomes = dict(store.outcomes())
+    runs: list[dict[str, Any]] = []
+    failed: set[str] = set()
+    for record in records:
+        stands = standing[record["id"]]
+        outcome = outcomes.get(stands.stored or "")
+        failed_parent = next((parent for parent in record["needs"] if parent in failed), None)
+        run = _run(record, outcome, stands.reason if stands.state == "stale" else None)
+        if outcome is None and failed_parent is not None:
+            run |= {"status": "skipped", "error": f"{failed_parent} failed, which it starts from"}
+        if run["status"] in ("failed", "skipped"):
+            failed.add(record["id"])
+        runs.append(run)
+    return {"format": FORMAT, "rotbench": __version__, "study": _study(described["study"], runs), "runs": runs}
+
+
+def _run(record: Mapping[str, Any], outcome: Outcome | None, stale: str | None) -> dict[str, Any]:
+    """One run of results.json. A stale run is shown as what it is: the result of the code that made it."""
+    shown = outcome.record if outcome else record
+    result = outcome.result if outcome else {}
+    return {
+        "id": shown["id"],
+        "kind": record["kind"],
+        "variant": record["variant"],
+        "seed": record["seed"],
+        "status": outcome.status if outcome else "missing",
+        "error": result.get("error"),
+        "diverged": result.get("diverged", False),
+        "stale": stale,
+        "needs": shown["needs"],
+        "history": result.get("history", []),
+        "final": result.get("final"),
+        "provenance": result.get("provenance", {}),
+        "settings": shown["settings"],
+        "log": outcome.log if outcome else "",
+        "train_seconds": result.get("train_seconds"),
+        "images_per_second": result.get("images_per_second"),
+        "device": result.get("device"),
+        "precision": result.get("precision"),
+        "versions": result.get("versions", {}),
+    }
+
+
+def _study(study: Mapping[str, Any], runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """The study with what only its finished runs know: classes, test images, the chance of each pretext task."""
+    data = next((run["provenance"]["data"] for run in runs if run["provenance"]), None)
+    chances = {
+        run["variant"]["pretext"]: run["provenance"].get("chance")
+        for run in runs
+        if run["kind"] == "pretext" and run["provenance"]
+    }
+    return {
+        **study,
+        "classes": data["classes"] if data else [],
+        "test_images": data["test_images"] if data else None,
+        "chance": 1 / len(data["classes"]) if data else None,
+        "pretexts": {name: {**about, "chance": chances.get(name)} for name, about in study["pretexts"].items()},
+    }

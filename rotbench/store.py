@@ -1,0 +1,298 @@
+"""The store of a study: a folder in which finished runs, and nothing else, can be trusted.
+
+    results/
+      study.json                   what the study asks for: all that a report needs beside the runs
+      runs/<id>/                   a finished run: hashed files, their manifest, and logs
+      attempts/<id>.<n>/           a run being trained; worthless until its manifest is there
+      quarantine/                  what was found damaged, or was replaced on request
+
+An attempt ends by writing ``manifest.json``, with the size and hash of each of its files, after all of them. It is
+published by renaming its folder to ``runs/<id>``. The kernel refuses to rename onto a folder that holds files, so of
+two attempts one wins, and a reader sees a run whole or not at all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from rotbench.errors import StoreUnusable
+from rotbench.plan import RESULTS_VERSION, Run
+from rotbench.system import lacking, sync_folder, write_durably
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+
+Status = Literal["done", "failed"]
+
+
+class Damaged(Exception):
+    """A file of a finished run is not what its manifest says."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A published run: ``record`` says what was asked for, ``result`` what came of it."""
+
+    status: Status
+    record: Mapping[str, Any]
+    result: Mapping[str, Any]
+    log: str
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a planned run stands in the store. ``stored`` is the folder name of the result to show for it, if any."""
+
+    state: Literal["new", "done", "partial", "failed", "stale"]
+    reason: str
+    stored: str | None
+
+
+@dataclass(frozen=True)
+class Store:
+    """A results folder."""
+
+    folder: Path
+
+    @property
+    def runs(self) -> Path:
+        return self.folder / "runs"
+
+    @property
+    def attempts(self) -> Path:
+        return self.folder / "attempts"
+
+    def create(self) -> None:
+        """Make the folders. Raises :class:`~rotbench.errors.EnvironmentLacking` where they cannot be written."""
+        for folder in (self.folder, self.runs, self.attempts):
+            with lacking(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+
+    def read_study(self) -> dict[str, Any] | None:
+        """What ``study.json`` holds, or None for a folder that is not a store yet."""
+        path = self.folder / "study.json"
+        try:
+            study = json.loads(path.read_bytes())
+            version = study["format"]
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (OSError, ValueError, KeyError, TypeError):
+            raise StoreUnusable(f"{path} is damaged", "Delete it and run the study again; no run is lost.") from None
+        if not isinstance(version, int) or version > FORMAT:
+            raise StoreUnusable(
+                f"{self.folder} was written by a newer rotbench (format {version}; this one knows {FORMAT})",
+                "Upgrade rotbench, or give another folder with --out.",
+            )
+        return dict(study)
+
+    def write_study(self, study: Mapping[str, Any]) -> None:
+        write_durably(self.folder / "study.json", to_json({"format": FORMAT, **study}))
+
+    def open_attempt(self, run_id: str, request: Mapping[str, Any]) -> Path:
+        """A new folder for the next attempt at a run, with the request that its worker reads."""
+        number = 1 + max((int(path.name.rpartition(".")[2]) for path in self._attempts_of(run_id)), default=0)
+        folder = self.attempts / f"{run_id}.{number}"
+        with lacking(folder):
+            folder.mkdir()
+        write_durably(folder / "request.json", to_json(request))
+        return folder
+
+    def publish(self, attempt: Path) -> bool:
+        """Make a committed attempt the run's result; False where another attempt was first."""
+        manifest = read_manifest(attempt)
+        for path in attempt.iterdir():
+            if path.name not in manifest["files"] and path.name != MANIFEST and path.suffix != ".log":
+                path.unlink()
+        try:
+            attempt.rename(self.runs / manifest["run"])
+        except OSError:
+            if not (self.runs / manifest["run"]).exists():
+                raise
+            return False
+        sync_folder(self.runs)
+        return True
+
+    def recover(self) -> None:
+        """Publish attempts that were committed before a crash, and throw away those that were not."""
+        for attempt in sorted(self.attempts.iterdir() if self.attempts.is_dir() else ()):
+            with contextlib.suppress(Damaged):
+                if verify_folder(attempt) is not None:
+                    self.publish(attempt)
+        shutil.rmtree(self.attempts, ignore_errors=True)
+        self.attempts.mkdir(exist_ok=True)
+
+    def set_aside(self, run_id: str) -> None:
+        """Move a result out of the way, to ``quarantine/``."""
+        quarantine = self.folder / "quarantine"
+        quarantine.mkdir(exist_ok=True)
+        number = len(list(quarantine.glob(f"{run_id}.*"))) + 1
+        (self.runs / run_id).rename(quarantine / f"{run_id}.{number}")
+
+    def outcome(self, run_id: str) -> Outcome | None:
+        """A published run, with the hashes of what is read checked; None where there is none.
+
+        Raises :class:`Damaged` where a file is not what the manifest says.
+        """
+        folder = self.runs / run_id
+        if not folder.is_dir():
+            return None
+        manifest = read_manifest(folder)
+        return Outcome(
+            status=manifest["status"],
+            record=json.loads(read_verified(folder, "run.json", manifest)),
+            result=json.loads(read_verified(folder, "result.json", manifest)),
+            log=read_verified(folder, "log.txt", manifest).decode(),
+            folder=folder,
+        )
+
+    def outcomes(self) -> Iterator[tuple[str, Outcome]]:
+        """All published runs that can be read; damaged ones are left out."""
+        for path in sorted(self.runs.iterdir() if self.runs.is_dir() else ()):
+            with contextlib.suppress(Damaged):
+                outcome = self.outcome(path.name)
+                if outcome is not None:
+                    yield path.name, outcome
+
+    def _attempts_of(self, run_id: str) -> list[Path]:
+        return [path for path in self.attempts.glob(f"{run_id}.*") if path.name.rpartition(".")[2].isdigit()]
+
+
+def commit(attempt: Path, run_id: str, status: Status, files: Mapping[str, bytes]) -> None:
+    """Write an attempt's files and then, as the commit, their manifest."""
+    for name, content in files.items():
+        write_durably(attempt / name, content)
+    manifest: dict[str, Any] = {
+        "format": FORMAT,
+        "run": run_id,
+        "status": status,
+        "files": {
+            name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+            for name, content in sorted(files.items())
+        },
+    }
+    manifest["sha256"] = hashlib.sha256(to_json(manifest)).hexdigest()
+    write_durably(attempt / MANIFEST, to_json(manifest))
+
+
+def run_record(run: Run) -> dict[str, Any]:
+    """What ``run.json`` holds: what was asked for, without paths."""
+    return {
+        "id": run.id,
+        "kind": run.kind,
+        "variant": run.variant,
+        "seed": run.seed,
+        "needs": list(run.needs),
+        "settings": run.settings,
+        "settings_sha256": run.settings_sha256,
+        "plugins": [
+            {"kind": ref.kind, "name": ref.name, "sha256": ref.sha256, "file": Path(ref.location).name}
+            for ref in run.plugins
+        ],
+        "fingerprint": run.fingerprint,
+        "results_version": RESULTS_VERSION,
+    }
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a folder, checked against its own hash. Raises :class:`Damaged`."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+        claimed = manifest.pop("sha256")
+        intact = claimed == hashlib.sha256(to_json(manifest)).hexdigest()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise Damaged(f"{folder / MANIFEST} is missing or cannot be read") from None
+    if not intact:
+        raise Damaged(f"{folder / MANIFEST} does not have the hash that it claims")
+    return dict(manifest)
+
+
+def read_verified(folder: Path, name: str, manifest: Mapping[str, Any]) -> bytes:
+    """The content of a hashed file. Raises :class:`Damaged` where it is not what the manifest says."""
+    try:
+        content = (folder / name).read_bytes()
+    except OSError as error:
+        raise Damaged(f"{folder / name} cannot be read: {error.strerror}") from None
+    if name not in manifest["files"] or hashlib.sha256(content).hexdigest() != manifest["files"][name]["sha256"]:
+        raise Damaged(f"{folder / name} does not have the hash that the manifest says")
+    return content
+
+
+def verify_folder(folder: Path) -> dict[str, Any] | None:
+    """Check every hashed file of a run or an attempt; None where it was never committed. Raises :class:`Damaged`."""
+    if not (folder / MANIFEST).exists():
+        return None
+    manifest = read_manifest(folder)
+    for name in manifest["files"]:
+        read_verified(folder, name, manifest)
+    return manifest
+
+
+def standings(store: Store, records: Sequence[Mapping[str, Any]]) -> dict[str, Standing]:
+    """How each planned run stands in the store, and why; ``records`` as :func:`run_record` makes them."""
+    stored = dict(store.outcomes())
+    by_settings = {outcome.record["settings_sha256"]: name for name, outcome in stored.items()}
+    by_variant = {_variant_key(outcome.record): name for name, outcome in stored.items()}
+    begun = {path.name.rpartition(".")[0] for path in store.attempts.glob("*.*")}
+    result = {}
+    for record in records:
+        run_id = record["id"]
+        if run_id in stored:
+            outcome = stored[run_id]
+            result[run_id] = Standing(outcome.status, str(outcome.result.get("error") or ""), run_id)
+        elif record["settings_sha256"] in by_settings:
+            name = by_settings[record["settings_sha256"]]
+            result[run_id] = Standing("stale", _why_stale(record, stored[name].record), name)
+        elif run_id in begun:
+            result[run_id] = Standing("partial", "interrupted; begins again", None)
+        else:
+            other = stored.get(by_variant.get(_variant_key(record), ""))
+            reason = _difference(other.record["settings"], record["settings"]) if other else ""
+            result[run_id] = Standing("new", reason, None)
+    return result
+
+
+def to_json(value: Any) -> bytes:
+    """JSON as the store writes it, keys in the order in which they were put."""
+    return (json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n").encode()
+
+
+def _variant_key(record: Mapping[str, Any]) -> str:
+    return json.dumps([record["kind"], record["variant"], record["seed"]], sort_keys=True)
+
+
+def _why_stale(record: Mapping[str, Any], stored: Mapping[str, Any]) -> str:
+    before = {(plugin["kind"], plugin["name"]): plugin["sha256"] for plugin in stored["plugins"]}
+    changed = {p["file"] for p in record["plugins"] if before.get((p["kind"], p["name"]), p["sha256"]) != p["sha256"]}
+    if changed:
+        return f"plugin {', '.join(sorted(changed))} changed"
+    if stored["fingerprint"] != record["fingerprint"]:
+        return "the data changed"
+    if stored["results_version"] != record["results_version"]:
+        return "trained by another version of the trainer"
+    return "what it starts from is stale"
+
+
+def _difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    old, new = dict(_flat(before)), dict(_flat(after))
+    changes = [
+        f"{key} {old.get(key, 'unset')} -> {new.get(key, 'unset')}"
+        for key in sorted({*old, *new})
+        if old.get(key) != new.get(key)
+    ]
+    return ", ".join(changes) or "what it starts from changed"
+
+
+def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, "" if key == "train" else f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

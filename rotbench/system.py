@@ -1,0 +1,184 @@
+"""What depends on the operating system: durable writes, locks, signals, process groups and the watch on a parent.
+
+Written for Linux and other POSIX systems; another system is supported by another version of this file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+
+import filelock
+
+from rotbench.errors import EnvironmentLacking, StoreUnusable
+from rotbench.resources import checkout
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """Write a file so that after a crash it is there whole, or as it was before.
+
+    Raises :class:`EnvironmentLacking` where the disk is full or the folder may not be written.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    with lacking(path):
+        try:
+            with partial.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+            sync_folder(path.parent)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames within ``folder`` durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def lacking(path: Path) -> Iterator[None]:
+    """Turn the operating system's refusals about ``path`` into errors that say what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            free = shutil.disk_usage(path.parent).free / 1e6
+            raise EnvironmentLacking(
+                f"no room to write {path}: {error.strerror}, {free:.0f} MB free", "Make room and run the command again."
+            ) from None
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+            raise EnvironmentLacking(
+                f"{path} cannot be written: {error.strerror}",
+                "Give another folder with --out, or mend its permissions.",
+            ) from None
+        raise
+
+
+@contextlib.contextmanager
+def store_lock(folder: Path) -> Iterator[None]:
+    """Hold the store's lock. The kernel frees it when the process ends; the owner file says whose it is."""
+    owner = folder / ".owner.json"
+    lock = filelock.FileLock(folder / ".lock")
+    with lacking(folder / ".lock"):
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            raise StoreUnusable(
+                f"{folder} is in use by {_owner(owner)}", "Wait until it ends, or give another folder with --out."
+            ) from None
+    try:
+        write_durably(owner, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode())
+        yield
+    finally:
+        owner.unlink(missing_ok=True)
+        lock.release()
+
+
+def _owner(path: Path) -> str:
+    try:
+        owner = json.loads(path.read_bytes())
+        return f"process {owner['pid']} on {owner['host']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"
+
+
+class Stop:
+    """Notes SIGINT and SIGTERM instead of dying of them. ``signal`` is the first that came, ``count`` how many."""
+
+    def __init__(self) -> None:
+        self.signal = 0
+        self.count = 0
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.signal = self.signal or number
+        self.count += 1
+
+
+def start_process(
+    command: Sequence[str], log: Path, environment: Mapping[str, str], *, stdout: int | None = None
+) -> subprocess.Popen[bytes]:
+    """Start a process in a group of its own, its output going to ``log``.
+
+    Its standard input is a pipe from this process: when that ends, for whatever reason, :func:`end_with_parent` in
+    the child sees the end of the pipe.
+    """
+    with log.open("ab") as file:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=file if stdout is None else stdout,
+            stderr=file,
+            env={**os.environ, **environment},
+            start_new_session=True,
+        )
+
+
+def python_command(module: str, *arguments: str) -> list[str]:
+    """The command that runs a module of rotbench with this interpreter.
+
+    ``-P`` keeps the current folder out of the import path: a study may lie beside files called ``random.py``.
+    """
+    return [sys.executable, "-P", "-m", module, *arguments]
+
+
+def python_environment(threads: int) -> dict[str, str]:
+    """The environment of a worker: how many threads it may use, and where a bare clone's rotbench is imported from."""
+    environment = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    folder = checkout()
+    if folder is not None:
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
+    return environment
+
+
+def end_group(process: subprocess.Popen[bytes], *, grace_seconds: float = 2.0) -> None:
+    """End a process that :func:`start_process` started, and all that it started."""
+    for number, wait in ((signal.SIGTERM, grace_seconds), (signal.SIGKILL, 10.0)):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(wait)
+            return
+
+
+def end_with_parent() -> None:
+    """End this process as soon as the one that started it is gone."""
+
+    def watch() -> None:
+        with contextlib.suppress(OSError, ValueError):
+            while os.read(0, 1024):
+                pass
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()
+
+
+def usable_cores() -> int:
+    """How many processors this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,133 @@
+"""What a person sees while a study runs: bars on a terminal, plain lines anywhere else, never silence."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from rotbench.matrix import name_of
+from rotbench.plan import Run
+
+#: Without a terminal, a run that is in the middle of an epoch says so this often.
+LINE_EVERY_SECONDS = 30.0
+
+
+def run_words(run: Run) -> str:
+    """A run in a few words: ``rotation, below, lr 0.1, seed 0``."""
+    words = [f"pretext {value}" if key == "pretext" else _value_words(key, value) for key, value in run.variant.items()]
+    return ", ".join([*words, f"seed {run.seed}"])
+
+
+def _value_words(key: str, value: Any) -> str:
+    if isinstance(value, (str, Mapping)):
+        return name_of(value)
+    return f"{key} {value}"
+
+
+def row_words(entry: Mapping[str, float]) -> str:
+    """An epoch in a few words."""
+    return (
+        f"test {entry['test_accuracy']:.1%} (loss {entry['test_loss']:.3f}), train {entry['train_accuracy']:.1%}"
+        f" (loss {entry['train_loss']:.3f}), {entry['seconds']:.1f} s"
+    )
+
+
+class Lines:
+    """A line an epoch, a line when something begins or ends; a line every 30 s within a long epoch."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._quiet = quiet
+        self._total = 0
+        self._ended = 0
+        self._last: dict[str, float] = {}
+
+    def begin(self, todo: int, done: int) -> None:
+        self._total = todo
+        self._say(f"{todo} runs to train, {done} done before" if done else f"{todo} runs to train")
+
+    def started(self, run: Run) -> None:
+        self._last[run.id] = time.monotonic()
+        self._say(f"started   {run_words(run)}")
+
+    def progress(self, run: Run, entry: Mapping[str, float]) -> None:
+        epochs = run.settings["train"]["epochs"]
+        if "train_loss" in entry:
+            self._last[run.id] = time.monotonic()
+            self._say(f"  {run_words(run)}: epoch {int(entry['epoch'])}/{epochs}  {row_words(entry)}")
+        elif time.monotonic() - self._last[run.id] > LINE_EVERY_SECONDS:
+            self._last[run.id] = time.monotonic()
+            step = f"step {int(entry['step'])}/{int(entry['steps'])}"
+            self._say(f"  {run_words(run)}: epoch {int(entry['epoch'])}/{epochs}, {step}")
+
+    def ended(self, run: Run, status: str, message: str) -> None:
+        self._ended += 1
+        line = f"{status:<9} {run_words(run)}  ({self._ended} of {self._total})"
+        self._say(f"{line}: {message}" if message else line, always=status != "done")
+
+    def note(self, message: str) -> None:
+        self._say(f"note: {message}", always=True)
+
+    def close(self) -> None:
+        """Nothing to put away."""
+
+    def _say(self, line: str, *, always: bool = False) -> None:
+        if always or not self._quiet:
+            click.echo(line, err=True)
+
+
+class Bars:
+    """One bar for the study and one for each run that is being trained."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        self._console = Console(stderr=True)
+        self._progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=16),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[words]}", markup=False),
+            TimeElapsedColumn(),
+            console=self._console,
+        )
+        self._tasks: dict[str, Any] = {}
+
+    def begin(self, todo: int, done: int) -> None:
+        self._study = self._progress.add_task("study", total=todo, words=f"{done} before" if done else "")
+        if todo:
+            self._progress.start()
+
+    def started(self, run: Run) -> None:
+        epochs = run.settings["train"]["epochs"]
+        self._tasks[run.id] = self._progress.add_task(run_words(run), total=epochs, words="")
+
+    def progress(self, run: Run, entry: Mapping[str, float]) -> None:
+        task = self._tasks[run.id]
+        if "train_loss" in entry:
+            self._progress.update(task, completed=entry["epoch"], words=f"{entry['test_accuracy']:.1%}")
+        else:
+            self._progress.update(task, completed=entry["epoch"] - 1 + entry["step"] / entry["steps"])
+
+    def ended(self, run: Run, status: str, message: str) -> None:
+        task = self._tasks.pop(run.id, None)
+        if task is not None:
+            self._progress.remove_task(task)
+        self._progress.advance(self._study)
+        if status != "done":
+            self._console.print(f"{status}: {run_words(run)}: {message}", markup=False, highlight=False)
+
+    def note(self, message: str) -> None:
+        self._console.print(f"note: {message}", markup=False, highlight=False)
+
+    def close(self) -> None:
+        self._progress.stop()
+
+
+def watcher(*, quiet: bool) -> Lines | Bars:
+    """Bars where there is somebody to see them move."""
+    return Bars() if not quiet and sys.stderr.isatty() else Lines(quiet=quiet)

@@ -1,0 +1,257 @@
+"""Training one run: the same loop for pretext tasks and for classification.
+
+No step waits for the device: losses and scores are summed there and read once an epoch.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rotbench.feed import Feed
+from rotbench.models import Network, freeze_batchnorm, named_parameters, parameters_of
+from rotbench.schedule import lr_factor
+from rotbench.settings import TrainSettings
+from rotbench.streams import drawing
+
+HEARTBEAT_SECONDS = 1.0
+
+Report = Callable[[dict[str, float]], None]
+
+
+class Diverged(Exception):
+    """The loss is not a number any more. That is a result: the words say at which epoch and step."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Epochs ``first`` to ``last``, trained by one optimiser; ``factor`` multiplies the learning rate."""
+
+    first: int
+    last: int
+    factor: float
+
+
+@dataclass(frozen=True)
+class Means:
+    """What a pass over batches comes to: loss and score, means over examples."""
+
+    loss: float
+    score: float
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished training: a row an epoch, and the names of the parameters that some epoch trained.
+
+    ``images_per_second`` counts training views over training time, without evaluation.
+    """
+
+    history: tuple[dict[str, float], ...]
+    ever_trained: frozenset[str]
+    images_per_second: float
+
+
+def choose_device(asked: str) -> str:
+    """``"auto"`` is a GPU where there is one. Raises ``ValueError`` for a device that is not there."""
+    if asked == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(1, device=asked)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"there is no device {asked}: {str(error).partition(chr(10))[0]}") from None
+    return asked
+
+
+def choose_precision(asked: str, device: str) -> str:
+    """``"auto"`` is bf16 where the hardware computes in it, else fp32. Raises ``ValueError`` for fp16 without a GPU."""
+    kind = device.partition(":")[0]
+    if asked == "fp16" and kind != "cuda":
+        raise ValueError(f"precision fp16 needs a GPU; the device is {device}")
+    if asked != "auto":
+        return asked
+    if kind == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    if kind == "cpu":
+        # Emulated bf16 is slower than fp32, so only processors with instructions for it count.
+        capabilities = torch.cpu.get_capabilities()
+        return "bf16" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "fp32"
+    return "fp32"
+
+
+def phases_of(policy: Any, epochs: int) -> list[Phase]:
+    """The phases of a freeze policy; without ``restart`` there is one."""
+    restart: Callable[[int, int], float | None] = getattr(policy, "restart", lambda epoch, epochs: None)
+    starts = [(epoch, factor) for epoch in range(1, epochs + 1) if (factor := restart(epoch, epochs)) is not None]
+    if not starts or starts[0][0] > 1:
+        starts.insert(0, (1, 1.0))
+    lasts = [first - 1 for first, _ in starts[1:]] + [epochs]
+    return [Phase(first, last, factor) for (first, factor), last in zip(starts, lasts, strict=True)]
+
+
+def make_optimizer(
+    parameters: Sequence[nn.Parameter], name: str, *, lr: float, weight_decay: float, momentum: float, nesterov: bool
+) -> torch.optim.Optimizer:
+    """One optimiser over all parameters: what has no gradient is not stepped and does not decay."""
+    if name == "sgd":
+        return torch.optim.SGD(
+            parameters, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov, fused=True
+        )
+    adam = torch.optim.Adam if name == "adam" else torch.optim.AdamW
+    return adam(parameters, lr=lr, weight_decay=weight_decay, fused=True)
+
+
+def fit(
+    network: Network, feed: Feed, policy: Any, settings: TrainSettings, *, precision: str, report: Report
+) -> Trained:
+    """Train ``network`` in place.
+
+    ``policy`` is a freeze policy. ``report`` is called with a history row after each epoch and, about once a second,
+    with ``{"epoch", "step", "steps"}``. Raises :class:`Diverged`.
+    """
+    device = feed.pixels.device.type
+    parameters, tensors = parameters_of(network), named_parameters(network)
+    scaler = torch.amp.GradScaler(device, enabled=precision == "fp16")
+    history: list[dict[str, float]] = []
+    ever_trained: set[str] = set()
+    views_seen, training_seconds = 0, 0.0
+    for phase in phases_of(policy, settings.epochs):
+        optimizer = make_optimizer(
+            list(tensors.values()),
+            settings.optimizer,
+            lr=settings.lr,
+            weight_decay=settings.weight_decay,
+            momentum=settings.momentum,
+            nesterov=settings.nesterov,
+        )
+        for epoch in range(phase.first, phase.last + 1):
+            began = time.monotonic()
+            trained = {p.name for p in parameters if policy.trainable(p, epoch, settings.epochs)}
+            ever_trained |= trained
+            for name, tensor in tensors.items():
+                tensor.requires_grad_(name in trained)
+            freeze_batchnorm(network, tensors.keys() - trained, policy.batchnorm)
+
+            def rate(step: int, phase: Phase = phase, epoch: int = epoch) -> float:
+                return (
+                    settings.lr
+                    * phase.factor
+                    * lr_factor(
+                        settings.schedule,
+                        epoch - phase.first + step / feed.updates,
+                        phase.last - phase.first + 1,
+                        step_epochs=settings.step_epochs,
+                        gamma=settings.gamma,
+                        milestones=settings.milestones,
+                        warmup_epochs=settings.warmup_epochs,
+                    )
+                )
+
+            with drawing(feed.seed, "noise", feed.kind, epoch):  # for a head with dropout
+                means, views = _train_epoch(network, feed, epoch, optimizer, scaler, rate, precision, report)
+            training_seconds += time.monotonic() - began
+            views_seen += views
+            tested = evaluate(network, feed, precision)
+            if not math.isfinite(tested.loss):
+                raise Diverged(f"test loss is {tested.loss} at epoch {epoch}")
+            row = {
+                "epoch": epoch,
+                "train_loss": means.loss,
+                "train_accuracy": means.score,
+                "test_loss": tested.loss,
+                "test_accuracy": tested.score,
+                "lr": rate(feed.updates - 1),
+                "seconds": time.monotonic() - began,
+            }
+            history.append(row)
+            report(row)
+    return Trained(tuple(history), frozenset(ever_trained), views_seen / training_seconds)
+
+
+def _train_epoch(
+    network: Network,
+    feed: Feed,
+    epoch: int,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    rate: Callable[[int], float],
+    precision: str,
+    report: Report,
+) -> tuple[Means, int]:
+    """One epoch of updates: means over its views as they were when seen, and how many views there were."""
+    losses: list[Tensor] = []
+    views_in: list[int] = []
+    scores: list[Tensor] = []
+    heartbeat = time.monotonic()
+    for step, (views, targets) in enumerate(feed.training_batches(epoch)):
+        for group in optimizer.param_groups:
+            group["lr"] = rate(step)
+        optimizer.zero_grad(set_to_none=True)
+        with autocast(views.device.type, precision):
+            outputs = network(views)
+        loss = feed.task.loss(outputs, targets)
+        scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        scaler.step(optimizer)
+        scaler.update()
+        losses.append(loss.detach())
+        views_in.append(len(views))
+        with torch.no_grad():
+            scores.append(feed.task.score(outputs, targets))
+        if time.monotonic() - heartbeat >= HEARTBEAT_SECONDS:
+            heartbeat = time.monotonic()
+            report({"epoch": epoch, "step": step + 1, "steps": feed.updates})
+    read = torch.stack(losses).double().cpu()
+    broken = (~torch.isfinite(read)).nonzero()
+    if len(broken):
+        step = int(broken[0])
+        raise Diverged(f"loss is {float(read[step])} at epoch {epoch}, step {step + 1}")
+    return _means(read, views_in, scores), sum(views_in)
+
+
+@torch.no_grad()
+def evaluate(network: Network, feed: Feed, precision: str) -> Means:
+    """Loss and score on the test images, the network in eval mode."""
+    network.eval()
+    losses: list[Tensor] = []
+    views_in: list[int] = []
+    scores: list[Tensor] = []
+    for views, targets in feed.test_batches():
+        with autocast(views.device.type, precision):
+            outputs = network(views)
+        losses.append(feed.task.loss(outputs, targets))
+        views_in.append(len(views))
+        scores.append(feed.task.score(outputs, targets))
+    return _means(torch.stack(losses).double().cpu(), views_in, scores)
+
+
+@torch.no_grad()
+def predict(network: Network, feed: Feed, precision: str) -> tuple[Tensor, Tensor]:
+    """Of a classifier: the class given to each test image, int64 (N,), and its probability, float32 (N,)."""
+    network.eval()
+    predicted, confidence = [], []
+    for views, _ in feed.test_batches():
+        with autocast(views.device.type, precision):
+            outputs = network(views)
+        top = outputs.softmax(1).max(1)
+        predicted.append(top.indices.cpu())
+        confidence.append(top.values.cpu())
+    return torch.cat(predicted), torch.cat(confidence)
+
+
+def autocast(device: str, precision: str) -> AbstractContextManager[Any]:
+    """Autocast to the precision; none for fp32."""
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+    return torch.autocast(device, dtype=dtype, enabled=dtype is not None)
+
+
+def _means(losses: Tensor, views: Sequence[int], scores: Sequence[Tensor]) -> Means:
+    """Batch losses are means over their views, scores are one an example: both become means over all examples."""
+    weights = torch.tensor(views, dtype=torch.float64)
+    return Means(float((losses * weights).sum() / weights.sum()), float(torch.cat(list(scores)).double().mean()))

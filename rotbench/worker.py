@@ -1,0 +1,105 @@
+"""One attempt at one run, in a process of its own: ``python -m rotbench.worker STORE RUN ATTEMPT``.
+
+The worker reads its request from the attempt's folder, writes how it fares to ``progress.jsonl``, and ends by
+committing the result, good or bad, to the same folder. Exit code 0 means that the attempt is committed; the exit code
+of a ``RotbenchError`` that the study must stop, for the reason in ``error.json``; anything else that the worker died.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rotbench.errors import RotbenchError
+from rotbench.store import commit, to_json
+from rotbench.system import end_with_parent
+
+
+class Progress:
+    """Lines of JSON that the driver follows, and the log that is kept."""
+
+    def __init__(self, path: Path, epochs: int) -> None:
+        self.lines: list[str] = []
+        self.rows: list[Mapping[str, float]] = []
+        self._file = path.open("a", encoding="utf-8")
+        self._epochs = epochs
+
+    def report(self, entry: Mapping[str, float]) -> None:
+        self._file.write(json.dumps(entry) + "\n")
+        self._file.flush()
+        if "train_loss" in entry:
+            self.rows.append(entry)
+            self.lines.append(log_line(entry, self._epochs))
+
+
+def log_line(row: Mapping[str, float], epochs: int) -> str:
+    """One epoch in words, as the log and the terminal show it."""
+    return (
+        f"epoch {int(row['epoch'])}/{epochs}  train loss {row['train_loss']:.3f} acc {row['train_accuracy']:.1%}"
+        f"  test loss {row['test_loss']:.3f} acc {row['test_accuracy']:.1%}  lr {row['lr']:.3g}  {row['seconds']:.1f} s"
+    )
+
+
+def main(arguments: list[str]) -> int:
+    """Make one attempt; see the module's docstring for the exit code."""
+    store, run_id, number = arguments
+    end_with_parent()
+    attempt = Path(store) / "attempts" / f"{run_id}.{number}"
+    request = json.loads((attempt / "request.json").read_bytes())
+    progress = Progress(attempt / "progress.jsonl", request["run"]["settings"]["train"]["epochs"])
+    files: dict[str, bytes] = {}
+    result: dict[str, Any] = {"error": None, "diverged": False}
+    try:
+        # Here, so that a heavy import that fails is a failure of the run and told as one.
+        from rotbench.attempt import perform
+
+        made, files = perform(request, Path(store), progress.report)
+        result.update(made)
+        commit_result(attempt, request, result, files, progress)
+    except RotbenchError as error:
+        (attempt / "error.json").write_bytes(to_json({"what": error.what, "todo": error.todo}))
+        return error.exit_code
+    except BaseException as error:  # a plugin may raise anything: this run has failed, its siblings go on
+        traceback.print_exc()
+        result = {
+            "error": described(error, request),
+            "diverged": type(error).__name__ == "Diverged",
+            "history": progress.rows,
+        }
+        progress.lines.append(f"failed: {result['error']}")
+        commit_result(attempt, request, result, {}, progress)
+    return 0
+
+
+def commit_result(
+    attempt: Path, request: Mapping[str, Any], result: Mapping[str, Any], files: Mapping[str, bytes], progress: Progress
+) -> None:
+    """Commit what came of an attempt together with what was asked for and the log."""
+    everything = {
+        **files,
+        "run.json": to_json(request["run"]),
+        "result.json": to_json(result),
+        "log.txt": "".join(f"{line}\n" for line in progress.lines).encode(),
+    }
+    commit(attempt, request["run"]["id"], "failed" if result["error"] else "done", everything)
+
+
+def described(error: BaseException, request: Mapping[str, Any]) -> str:
+    """An error in one line; where it came from a plugin, with the plugin's method, file and line."""
+    text = " ".join(str(error).split())
+    if type(error).__name__ in ("Diverged", "Unproven"):
+        return text
+    named = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    files = {Path(reference["location"]).name for reference in request["plugins"]}
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if Path(frame.filename).name in files:
+            return f"{named} (in {frame.name}, {Path(frame.filename).name}:{frame.lineno})"
+    return named
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,217 @@
+"""Statistics of the report, held against scipy and against cases worked out by hand."""
+
+from __future__ import annotations
+
+import json
+import math
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from rotbench import compare
+from tests import simulated
+
+
+def two_sides(first: list[float], second: list[float], **changes: Any) -> compare.Contrast:
+    """The contrast of two variants with these final accuracies, judged as a family of one."""
+    results = simulated.results(seeds=len(first))
+    results["study"] |= changes
+    runs = [run for run in results["runs"] if run["kind"] == "downstream" and run["variant"]["freeze"] == "none"]
+    for run in runs:
+        run["final"]["test_accuracy"] = (first if run["variant"]["init"] == "rotation" else second)[run["seed"]]
+    results["runs"] = runs
+    (only,) = compare.contrasts(results)
+    return only
+
+
+@pytest.mark.parametrize("n", [2, 3, 6])
+@pytest.mark.parametrize("level", [0.90, 0.95])
+def test_the_interval_of_a_mean_is_scipys_t_interval(n: int, level: float) -> None:
+    values = np.random.default_rng(n).normal(0.8, 0.01, n)
+    estimate = compare.mean_interval(list(values), level)
+    expected = stats.ttest_1samp(values, 0).confidence_interval(level)
+    assert (estimate.n, estimate.mean) == (n, pytest.approx(values.mean()))
+    assert estimate.interval == (pytest.approx(expected.low), pytest.approx(expected.high))
+
+
+def test_one_value_has_a_mean_and_no_interval_and_none_has_no_mean() -> None:
+    assert compare.mean_interval([0.64]) == compare.Estimate(1, 0.64, None, None)
+    with pytest.raises(ValueError, match="at least one"):
+        compare.mean_interval([])
+
+
+def test_binomial_standard_error_of_the_write_up() -> None:
+    assert compare.binomial_standard_error(0.8, 10_000) == pytest.approx(0.0040)
+
+
+@pytest.mark.parametrize("n", [2, 3, 6])
+def test_a_contrast_is_scipys_paired_t_test(n: int) -> None:
+    generator = np.random.default_rng(n)
+    first, second = generator.normal(0.81, 0.004, n), generator.normal(0.80, 0.004, n)
+    contrast = two_sides(list(first), list(second))
+    test = stats.ttest_rel(first, second)
+    wide, narrow = test.confidence_interval(0.95), test.confidence_interval(0.90)
+    assert contrast.n == contrast.planned == n
+    assert contrast.difference == pytest.approx(np.mean(first - second))
+    assert contrast.p_t == contrast.p_holm == pytest.approx(test.pvalue)
+    assert contrast.interval == (pytest.approx(wide.low), pytest.approx(wide.high))
+    assert contrast.interval_90 == (pytest.approx(narrow.low), pytest.approx(narrow.high))
+
+
+@pytest.mark.parametrize(("n", "least"), [(1, 1.0), (2, 0.5), (3, 0.25), (5, 0.0625), (6, 0.03125)])
+def test_the_least_p_that_sign_flips_can_reach(n: int, least: float) -> None:
+    assert compare.sign_flip([0.1 + 0.01 * seed for seed in range(n)]) == least
+
+
+@pytest.mark.parametrize(
+    "differences",
+    [[0.01, -0.02, 0.03], [0.1, 0.1, -0.1, 0.2], [0.0, 0.0, 0.1], [0.01, 0.012, 0.011, -0.001, 0.02, 0.015]],
+)
+def test_sign_flips_agree_with_scipys_permutation_test(differences: list[float]) -> None:
+    test = stats.permutation_test(
+        (differences,),
+        lambda x, axis: np.mean(x, axis=axis),
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=10**6,
+    )
+    assert compare.sign_flip(differences) == pytest.approx(test.pvalue)
+
+
+def test_sign_flips_are_left_out_where_they_would_take_gigabytes() -> None:
+    assert compare.sign_flip([0.01] * 20) == 2 / 2**20
+    assert compare.sign_flip([0.01] * 21) is None
+
+
+def test_holm_by_hand() -> None:
+    # Sorted 0.01, 0.03, 0.04 times 3, 2, 1 is 0.03, 0.06, 0.04, of which the last may not fall below the one before.
+    assert compare.holm([0.04, 0.01, 0.03]) == [pytest.approx(0.06), pytest.approx(0.03), pytest.approx(0.06)]
+    assert compare.holm([0.9, 0.8]) == [1.0, 1.0]
+    assert compare.holm([]) == []
+
+
+def test_equal_differences_have_a_limit_and_no_warning() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        # 0.83 - 0.80, 0.73 - 0.70 and 0.63 - 0.60 differ in their last bits.
+        apart = two_sides([0.83, 0.73, 0.63], [0.80, 0.70, 0.60])
+        equal = two_sides([0.8, 0.7, 0.6], [0.8, 0.7, 0.6])
+    assert (apart.p_t, apart.p, apart.verdict) == (0.0, 0.25, "higher")
+    assert apart.interval is not None
+    assert apart.interval[0] == apart.interval[1] == pytest.approx(0.03)
+    assert (equal.p_t, equal.p, equal.verdict, equal.difference) == (1.0, 1.0, "equivalent", 0.0)
+
+
+@pytest.mark.parametrize(
+    ("difference", "p_holm", "interval_90", "word"),
+    [
+        (0.17, 0.001, (0.16, 0.18), "higher"),
+        (-0.17, 0.001, (-0.18, -0.16), "lower"),
+        (0.004, 0.01, (0.003, 0.005), "higher, by less than the margin"),
+        (-0.004, 0.01, (-0.005, -0.003), "lower, by less than the margin"),
+        (0.001, 0.6, (-0.009, 0.0099), "equivalent"),
+        (0.001, 0.6, (-0.009, 0.011), "not resolved"),
+        (0.17, 0.05, (0.01, 0.3), "not resolved"),
+    ],
+)
+def test_verdicts(difference: float, p_holm: float, interval_90: tuple[float, float], word: str) -> None:
+    assert compare.verdict(difference, p_holm, interval_90) == word
+
+
+def test_the_margin_of_the_study_decides_what_is_equivalent() -> None:
+    first, second = [0.802, 0.812, 0.794], [0.800, 0.810, 0.795]
+    assert two_sides(first, second).verdict == "equivalent"
+    assert two_sides(first, second, margin=0.001).verdict == "not resolved"
+
+
+def test_below_six_seeds_a_claimed_difference_assumes_normality() -> None:
+    six = [0.83, 0.832, 0.829, 0.831, 0.828, 0.833]
+    assert two_sides(six, [0.8] * 6).assumes_normality is False
+    assert two_sides(six[:5], [0.8] * 5).assumes_normality is True
+    assert two_sides([0.8] * 3, [0.8] * 3).assumes_normality is False
+
+
+def test_one_seed_has_a_difference_and_no_verdict() -> None:
+    contrast = two_sides([0.8115], [0.8051])
+    assert contrast.difference == pytest.approx(0.0064)
+    assert (contrast.interval, contrast.p, contrast.verdict, contrast.reason) == (None, None, None, "one seed")
+    assert contrast.standard_error == pytest.approx(0.0056, abs=1e-4)
+
+
+@pytest.mark.parametrize("broken", ["missing", "failed", "diverged"])
+def test_an_incomplete_or_diverged_side_has_no_verdict(broken: str) -> None:
+    results = simulated.results()
+    run = results["runs"][-1]
+    run |= {"status": "failed" if broken == "diverged" else broken, "diverged": broken == "diverged", "final": None}
+    whole, part = compare.contrasts(results)
+    assert whole.verdict is not None
+    assert (part.n, part.planned, part.verdict) == (2, 3, None)
+    assert part.reason == ("diverged" if broken == "diverged" else "2 of 3 seeds")
+    assert part.interval is not None
+    assert part.p_holm is not None
+    summary = compare.variants(results)[-1]
+    assert (summary.n, summary.planned, summary.diverged) == (2, 3, broken == "diverged")
+    assert summary.estimate is not None
+    assert summary.estimate.n == 2
+
+
+def test_differences_are_paired_by_seed_not_by_position() -> None:
+    results = simulated.results()
+    expected = compare.contrasts(results)
+    results["runs"].reverse()
+    again = {json.dumps(item.variant): item for item in compare.contrasts(results)}
+    for contrast in expected:
+        assert again[json.dumps(contrast.variant)].differences == contrast.differences
+        assert again[json.dumps(contrast.variant)].p_t == pytest.approx(contrast.p_t)
+
+
+def test_values_compare_as_written() -> None:
+    assert compare.matches({"name": "below", "stage": "layer3"}, "below")
+    assert not compare.matches("below", {"name": "below"})
+    assert not compare.matches(1, 1.0)
+    assert not compare.matches(1, True)
+    below, table = {"init": "rotation", "freeze": "below"}, {"init": "random", "freeze": {"name": "below"}}
+    assert compare.partners(below, [below, table], {"init": "random"}) == []
+
+
+def test_a_baseline_may_name_a_table_and_prefers_what_is_written_the_same() -> None:
+    plain, tabled = {"freeze": "below"}, {"freeze": {"name": "below", "stage": "layer3"}}
+    other: dict[str, Any] = {"freeze": "none"}
+    assert compare.partners(other, [tabled, other], {"freeze": "below"}) == [tabled]
+    assert compare.partners(other, [tabled, plain, other], {"freeze": "below"}) == [plain]
+
+
+def test_a_variant_without_a_partner_is_listed() -> None:
+    results = simulated.results()
+    results["runs"] = [run for run in results["runs"] if run["variant"] != {"init": "random", "freeze": "none"}]
+    assert compare.without_partner(results) == ({"init": "rotation", "freeze": "none"},)
+    assert [item.variant["freeze"] for item in compare.contrasts(results)] == [simulated.FREEZE_BELOW]
+
+
+def test_the_summary_is_plain_json_at_full_precision() -> None:
+    results = simulated.results()
+    said = json.loads(json.dumps(compare.summary(results), allow_nan=False))
+    assert [(item["n"], item["planned"]) for item in said["variants"]] == [(3, 3)] * 4
+    for item in said["variants"]:
+        finals = [run["final"]["test_accuracy"] for run in results["runs"] if run["variant"] == item["variant"]]
+        assert item["mean"] == np.mean(finals)
+        assert item["interval"] == pytest.approx(list(stats.t.interval(0.95, 2, np.mean(finals), stats.sem(finals))))
+    assert [item["verdict"] for item in said["contrasts"]] == ["not resolved", "higher"]
+    assert {"variant", "baseline", "n", "difference", "interval", "p", "p_t", "p_holm"} <= said["contrasts"][0].keys()
+
+
+def test_a_final_accuracy_that_is_no_number_is_not_counted() -> None:
+    results = simulated.results()
+    results["runs"][-1]["final"]["test_accuracy"] = math.nan
+    assert compare.variants(results)[-1].n == 2
+    json.dumps(compare.summary(results), allow_nan=False)
+
+
+def test_labels_are_names_where_those_are_enough() -> None:
+    layer3, layer4 = {"name": "below", "stage": "layer3"}, {"name": "below", "stage": "layer4"}
+    labels = compare.axis_labels(["none", layer3, layer4])
+    assert list(labels.values()) == ["none", "below (stage layer3)", "below (stage layer4)"]
+    assert list(compare.axis_labels(["none", layer3]).values()) == ["none", "below"]

@@ -1,0 +1,114 @@
+"""The drawings: what they contain, and that they can stand together in one page."""
+
+from __future__ import annotations
+
+import re
+from xml.etree import ElementTree
+
+import matplotlib
+import pytest
+
+from rotbench import figures
+from rotbench.compare import mean_interval
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def line(seed: int, *values: float, finished: bool = True) -> figures.Line:
+    return figures.Line(seed, values, finished)
+
+
+def panel(label: str = "rotation", title: str = "") -> figures.Panel:
+    series = (
+        figures.Series("v0", label, 0, (line(0, 0.2, 0.4, 0.5), line(1, 0.22, 0.41, 0.52))),
+        figures.Series("v1", "random", 1, (line(0, 0.1, 0.2, 0.3), line(1, 0.15, 0.25, finished=False))),
+    )
+    return figures.Panel(title, series, ((0.1, "chance"),), "test accuracy", per_cent=True)
+
+
+def row(key: str, label: str, *values: float) -> figures.Row:
+    return figures.Row(key, label, 0, values, mean_interval(values), references=((0.64, "a paper"),))
+
+
+def all_figures(label: str = "rotation") -> dict[str, str]:
+    return {
+        "curves": figures.curves("curves", "Curves", [panel(label, label), panel("other", "second")]),
+        "pretexts": figures.curves("pretexts", "Scores", [panel(label)], alone=True),
+        "finals": figures.dots("finals", "Finals", [row("v0", label, 0.6, 0.62), row("v1", "random", 0.4)], 0.1),
+        "differences": figures.differences("differences", "Differences", [row("v0", label, 0.2, 0.18)], 0.01),
+    }
+
+
+def texts(svg: str) -> list[str]:
+    return ["".join(node.itertext()) for node in ElementTree.fromstring(svg).iter(f"{SVG}text")]
+
+
+def ids(svg: str) -> list[str]:
+    return [node.attrib["id"] for node in ElementTree.fromstring(svg).iter() if "id" in node.attrib]
+
+
+def test_every_id_is_unique_in_a_page_that_holds_all_figures_and_every_reference_has_its_target() -> None:
+    drawn = all_figures()
+    found = [name for svg in drawn.values() for name in ids(svg)]
+    assert len(found) == len(set(found))
+    for name, svg in drawn.items():
+        assert all(own.startswith(f"{name}-") for own in ids(svg))
+        targets = re.findall(r'(?:href="#|url\(#)([^")]+)', svg)
+        assert targets
+        assert set(targets) <= set(ids(svg))
+
+
+def test_each_series_is_a_group_with_a_title() -> None:
+    svg = all_figures()["curves"]
+    groups = {node.get("id"): node for node in ElementTree.fromstring(svg).iter(f"{SVG}g")}
+    for key in ("v0-seed0", "v0-seed1", "v0-mean", "v0-band", "v1-seed1", "v1-mean"):
+        assert groups[f"curves-{key}"].findtext(f"{SVG}title")
+    assert "curves-v1-band" not in groups, "one finished seed has no interval"
+
+
+def test_a_figure_is_an_image_with_a_title_and_takes_the_pages_colour() -> None:
+    for svg in all_figures().values():
+        root = ElementTree.fromstring(svg)
+        assert (root.get("role"), root.get("fill")) == ("img", "currentColor")
+        assert root[0].tag == f"{SVG}title"
+        assert root.get("aria-labelledby") == root[0].get("id")
+        assert "#000000" not in svg
+        assert "<style" not in svg
+        assert "#ffffff" not in svg, "the background is the page's"
+
+
+def test_the_same_input_gives_the_same_bytes_whatever_settings_a_user_has() -> None:
+    first = all_figures()
+    with matplotlib.rc_context({"font.size": 20, "lines.linewidth": 9, "svg.fonttype": "path"}):
+        again = all_figures()
+    assert first == again
+
+
+@pytest.mark.parametrize("label", ["$x^2$ and $y$", "_hidden", "<script>&", "名前", "rotation" * 20])
+def test_a_name_is_drawn_as_text(label: str) -> None:
+    drawn = all_figures(label)
+    shown = label if len(label) <= figures.LONGEST_LABEL else label[: figures.LONGEST_LABEL - 1] + "…"
+    for name in ("curves", "finals", "differences"):
+        assert shown in texts(drawn[name])
+
+
+def test_the_mean_ends_where_the_first_finished_seed_stopped() -> None:
+    lines = [line(0, 0.1, 0.2, 0.3), line(1, 0.3, 0.4), line(2, 0.9, finished=False)]
+    assert [point.mean for point in figures.mean_curve(lines)] == [pytest.approx(0.2), pytest.approx(0.3)]
+    assert figures.mean_curve([line(0, 0.5, finished=False)]) == []
+
+
+def test_many_seeds_are_drawn_as_mean_and_band_alone() -> None:
+    lines = tuple(line(seed, 0.2, 0.3 + seed / 1000) for seed in range(101))
+    crowd = figures.Panel("", (figures.Series("v0", "rotation", 0, lines),), (), "test accuracy", per_cent=True)
+    found = ids(figures.curves("curves", "Curves", [crowd]))
+    assert "curves-v0-mean" in found
+    assert not [name for name in found if "seed" in name]
+
+
+def test_styles_differ_in_more_than_colour() -> None:
+    dashes, markers = figures._dash, figures._marker
+    for style in range(len(figures.COLOURS)):
+        others = [other for other in range(len(figures.COLOURS)) if other != style]
+        assert all(dashes(style) != dashes(other) and markers(style) != markers(other) for other in others)
+    assert dashes(0) != dashes(len(figures.COLOURS))

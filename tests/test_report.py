@@ -1,0 +1,298 @@
+"""The page: complete, safe, the same every time, and its numbers those of the results."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import io
+import json
+import math
+import re
+from copy import deepcopy
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from rotbench import compare, report
+from tests import simulated
+
+Results = dict[str, Any]
+VOID = {"meta", "link", "br", "input", "img", "hr"}
+
+
+class Page(HTMLParser):
+    """A page as elements and visible text; ``open`` must be empty at its end."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.words: list[str] = []
+        self.cells: list[str] = []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag in ("td", "th"):
+            self.cells.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if not {"script", "style"} & set(self.open):
+            self.words.append(data)
+            if {"td", "th"} & set(self.open):
+                self.cells[-1] += data
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"\s+", " ", "".join(self.words))
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attrs for name, attrs in self.elements if name == tag]
+
+
+def hostile(text: str) -> Results:
+    """A study in which everything that a person or a plugin may name is ``text``."""
+    results = simulated.results()
+    study = results["study"]
+    study |= {"title": text, "notice": text, "text": text, "command": text, "baseline": {"init": text}}
+    study["dataset"]["name"] = text
+    study["references"] = [{"match": {"init": text}, "test_accuracy": 0.6, "source": text}]
+    study["pretexts"] = {text: {"task": text, "summary": text, "chance": 0.25, "score_name": "accuracy"}}
+    for plugin in study["plugins"]:
+        plugin |= {"name": text, "summary": text, "origin": text, "kind": text}
+    for run in results["runs"]:
+        run |= {"log": text, "error": text, "stale": text, "device": text, "precision": text, "versions": {text: text}}
+        run["id"] += text
+        run["settings"] = {text: text, "train": {text: text}}
+        run["provenance"]["start"] |= {"init": text, "missing": [text], "unexpected": [text]}
+        if run["kind"] == "pretext":
+            run["variant"] = {"pretext": text}
+        else:
+            run["variant"] = {
+                "init": text if run["variant"]["init"] == "random" else "other",
+                text: run["variant"]["freeze"],
+            }
+    return results
+
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "{{7*7}}",
+    "' onmouseover='x",
+    "</script><b>",
+    "$a$ & 名",
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_names_are_text(text: str) -> None:
+    html = report.render(hostile(text))
+    page = Page(html)
+    assert page.open == []
+    assert not page.all("img")
+    assert not page.all("b")
+    assert len(page.all("script")) == 2
+    assert not [name for _, attrs in page.elements for name in attrs if name.startswith("on")]
+    assert page.text.count(text) > 50
+    assert report.results_of_page(html)["study"]["title"] == text
+
+
+def test_numbers_in_the_page_are_those_of_the_results() -> None:
+    results = simulated.results()
+    page = Page(report.render(results))
+    said = compare.summary(results)
+    of = {json.dumps(item["variant"], sort_keys=True): item for item in said["variants"]}
+    differences = {json.dumps(item["variant"], sort_keys=True): item for item in said["contrasts"]}
+    rows: list[tuple[str, dict[str, dict[str, str | None]]]] = []
+    for tag, attrs in page.elements:
+        if tag == "tr" and "data-variant" in attrs:
+            rows.append((json.dumps(json.loads(attrs["data-variant"] or ""), sort_keys=True), {}))
+        elif tag == "td" and rows and attrs.get("class"):
+            for name in (attrs["class"] or "").split():
+                rows[-1][1].setdefault(name, attrs)
+    assert {variant for variant, _ in rows} == set(of)
+    for variant, cells in rows:
+        assert float(cells["mean"]["data-value"] or "") == of[variant]["mean"]
+        low, high = cells["interval"]["data-low"], cells["interval"]["data-high"]
+        assert [float(low or ""), float(high or "")] == of[variant]["interval"]
+        if variant in differences:
+            assert float(cells["difference"]["data-value"] or "") == differences[variant]["difference"]
+    assert "63.7\N{NO-BREAK SPACE}%" in page.cells
+
+
+def test_the_answer_in_words() -> None:
+    page = Page(report.render(simulated.results()))
+    assert (
+        "higher: rotation is 18.1 points above random when layer4 and fc are trained (95 % t interval 17.2 to 18.9, "
+        "n = 3 seeds, p < 0.001 after Holm over 2 contrasts; assuming normal differences)."
+    ) in page.text.replace("\N{NO-BREAK SPACE}", " ")
+    assert "not resolved: rotation against random when everything is trained: +0.4 points" in page.text
+
+
+def test_one_seed_gets_the_test_sets_error_and_no_verdict() -> None:
+    page = Page(report.render(simulated.results(seeds=1)))
+    assert "no verdict: rotation is" in page.text
+    said = r"from one seed\. The test set's binomial standard error of this difference is 0\.5[67] points \(10,000 images\)"
+    assert re.search(said, page.text)
+    assert "it says nothing about other seeds" in page.text
+    assert "t interval 1" not in page.text
+
+
+def test_nothing_is_requested_from_anywhere() -> None:
+    html = report.render(simulated.results())
+    page = Page(html)
+    links = [
+        attrs[name] or ""
+        for _, attrs in page.elements
+        for name in ("src", "href", "xlink:href", "data", "srcset")
+        if name in attrs
+    ]
+    assert links
+    assert all(link.startswith(("#", "data:")) for link in links)
+    styles = re.findall(r"<style>(.*?)</style>", html, re.DOTALL) + [
+        attrs.get("style") or "" for _, attrs in page.elements
+    ]
+    assert not [style for style in styles if "@import" in style or re.search(r"url\((?!#)", style)]
+    (policy,) = [attrs["content"] or "" for attrs in page.all("meta") if "http-equiv" in attrs]
+    assert policy.startswith("default-src 'none'")
+
+
+def test_the_policy_lets_the_pages_own_script_run_and_no_other() -> None:
+    html = report.render(simulated.results())
+    script = html.rpartition("<script>")[2].partition("</script>")[0]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in html
+
+
+def test_the_same_results_give_the_same_page_and_a_page_can_be_drawn_from_itself() -> None:
+    results = simulated.results()
+    untouched = deepcopy(results)
+    html = report.render(results)
+    assert report.render(results) == html
+    assert results == untouched
+    assert report.render(report.results_of_page(html)) == html
+    assert report.results_of_page(html) == report.tidied(results)
+
+
+def blank(run: dict[str, Any], **changes: Any) -> None:
+    """Turn ``run`` into one that was never trained."""
+    run |= {"status": "missing", "history": [], "final": None, "provenance": {}, "log": "", "train_seconds": None}
+    run |= {"images_per_second": None, "device": None, "precision": None, "versions": {}} | changes
+
+
+@pytest.mark.parametrize("state", ["empty", "missing", "failed", "half", "one epoch", "pretext only", "no baseline"])
+def test_a_store_in_any_state_has_a_page(state: str) -> None:
+    results = simulated.results()
+    runs = results["runs"]
+    if state == "empty":
+        runs.clear()
+    elif state == "pretext only":
+        results["runs"] = [run for run in runs if run["kind"] == "pretext"]
+    elif state == "no baseline":
+        results["study"] |= {"baseline": {}, "chance": None, "test_images": None, "references": [], "pretexts": {}}
+    for number, run in enumerate(runs):
+        if state == "missing" or (state == "half" and number % 2):
+            blank(run)
+        elif state == "failed":
+            blank(run, status="failed", error="RuntimeError: out of memory")
+        elif state == "one epoch":
+            run |= {"status": "missing", "final": None, "history": run["history"][:1]}
+    page = Page(report.render(results))
+    assert page.open == []
+    assert results["study"]["title"] in page.text
+    if state == "failed":
+        assert page.text.count("RuntimeError: out of memory") == len(runs)
+    if state == "half":
+        assert "2 of 3 seeds" in page.text or "1 of 3 seeds" in page.text
+
+
+def test_a_diverged_run_is_shown_and_its_nan_is_null_in_the_page() -> None:
+    results = simulated.results()
+    run = results["runs"][-1]
+    run |= {"status": "failed", "diverged": True, "error": "loss is nan at epoch 3, step 12"}
+    run["history"][2:] = [dict(run["history"][2], train_loss=math.nan, test_loss=math.inf)]
+    run["final"] = None
+    html = report.render(results)
+    assert "loss is nan at epoch 3, step 12" in Page(html).text
+    assert "no verdict: rotation against random when layer4 and fc are trained" in Page(html).text
+    kept = report.results_of_page(html)["runs"][-1]["history"][-1]
+    assert (kept["train_loss"], kept["test_loss"]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "words"),
+    [
+        ("start", {"equals_parent": False}, "the starting weights are not those of the run it was to start from"),
+        ("start", {"missing": ["layer1.0.conv1.weight"]}, "1 tensors were not found in the source"),
+        ("start", {"changed": 0}, "claims to have set weights, but none changed"),
+        ("freeze", {"largest_change_of_frozen_parameter": 1e-9}, "a frozen parameter changed"),
+        ("freeze", {"batchnorm": "eval"}, "a running statistic of a frozen BatchNorm changed"),
+    ],
+)
+def test_a_proof_that_fails_is_a_red_row_with_words(part: str, change: dict[str, Any], words: str) -> None:
+    results = simulated.results()
+    whole = Page(report.render(results))
+    assert "Every check holds." in whole.text
+    results["runs"][-1]["provenance"][part] |= change
+    page = Page(report.render(results))
+    assert words in page.text
+    assert "A proof fails." in page.text
+    rows = [attrs for attrs in page.all("tr") if attrs.get("class") == "fails"]
+    assert [attrs["data-run"] for attrs in rows] == [results["runs"][-1]["id"]]
+
+
+def test_runs_of_one_seed_that_were_built_on_other_weights_are_a_failed_proof() -> None:
+    results = simulated.results()
+    random = next(run for run in results["runs"] if run["variant"].get("init") == "random" and run["seed"] == 1)
+    random["provenance"]["start"] |= {"seed_backbone_sha256": "0" * 64, "backbone_sha256": "0" * 64}
+    rows = {row.seed: row for row in report.seed_rows(results["runs"])}
+    assert (rows[0].same_backbone, rows[0].same_start) == (True, True)
+    assert (rows[1].same_backbone, rows[1].same_start) == (False, False)
+    assert "Runs of one seed were not built on the same random weights." in Page(report.render(results)).text
+
+
+def test_csv_has_a_row_a_run_and_epoch() -> None:
+    results = simulated.results(seeds=2, epochs=3, pretext_epochs=4)
+    rows = list(csv.DictReader(io.StringIO(report.results_csv(results))))
+    assert len(rows) == 2 * (4 + 4 * 3)
+    assert list(rows[0]) == ["id", "kind", "seed", "repeat", "epoch", *report.MEASURED]
+    last = results["runs"][-1]
+    assert float(rows[-1]["test_accuracy"]) == last["final"]["test_accuracy"]
+    assert (rows[-1]["id"], rows[-1]["repeat"], rows[-1]["epoch"]) == (last["id"], "0", "3")
+
+
+def test_tables_have_captions_and_scoped_headers_and_figures_names() -> None:
+    page = Page(report.render(simulated.results()))
+    assert len(page.all("table")) == len(page.all("caption")) >= 8
+    assert all(attrs.get("scope") in ("col", "row") for attrs in page.all("th"))
+    assert [attrs["role"] for attrs in page.all("svg")] == ["img"] * 4
+    identities = [attrs["id"] for _, attrs in page.elements if "id" in attrs]
+    assert len(identities) == len(set(identities))
+    headings = [int(tag[1]) for tag, _ in page.elements if re.fullmatch("h[1-6]", tag)]
+    assert headings[0] == 1
+    assert all(after <= before + 1 for before, after in zip(headings, headings[1:], strict=False))
+    targets = [(attrs.get("href") or "")[1:] for attrs in page.all("a") if (attrs.get("href") or "").startswith("#")]
+    assert targets
+    assert set(targets) <= set(identities)
+
+
+def test_the_notice_of_a_data_set_opens_the_page() -> None:
+    results = simulated.results()
+    results["study"]["notice"] = "A demonstration, not a finding."
+    text = Page(report.render(results)).text
+    assert text.index("A demonstration, not a finding.") < text.index("rotation is 18.1 points above")
+
+
+def test_sixty_runs_of_forty_five_epochs_stay_under_a_megabyte() -> None:
+    results = simulated.results(seeds=12, epochs=45)
+    assert len(results["runs"]) == 60
+    assert len(report.render(results).encode()) < 1_000_000
