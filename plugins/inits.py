@@ -58,6 +58,14 @@ class Checkpoint:
     #: Relative to the folder of the study file.
     path: str
 
+    def fingerprint(self, folder: Path) -> str:
+        """sha256 of the file: other weights under the same name are another run."""
+        import hashlib
+
+        self.prepare(folder)
+        with (folder / self.path).open("rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()
+
     def prepare(self, folder: Path) -> None:
         """Raises ``EnvironmentLacking`` where there is no such file."""
         if not (folder / self.path).is_file():
@@ -81,6 +89,12 @@ class ImageNet:
     #: A member of torchvision's list for the model, such as "IMAGENET1K_V1".
     weights: str = "DEFAULT"
 
+    def problem(self, *, stem: str) -> str | None:
+        """The weights have a 7 x 7 first convolution, which another stem lacks."""
+        if stem != "imagenet":
+            return f'weights of ImageNet have the stem "imagenet"; they do not fit the stem "{stem}"'
+        return None
+
     def prepare(self, folder: Path, *, model_name: str, stem: str) -> None:
         """Downloads the weights unless torch has them; ``EnvironmentLacking`` where it cannot, or they are damaged."""
         url, file = self._source(model_name, stem)
@@ -100,11 +114,12 @@ class ImageNet:
         import torch
         import torchvision
 
-        if stem != "imagenet":
-            raise ValueError(f'weights of ImageNet have the stem "imagenet"; they do not fit the stem "{stem}"')
+        if problem := self.problem(stem=stem):
+            raise ValueError(problem)
         members = torchvision.models.get_model_weights(model_name).__members__
         if self.weights not in members:
-            raise ValueError(f'torchvision has no weights "{self.weights}" for {model_name}; there are {list(members)}')
+            names = ", ".join(members)
+            raise ValueError(f'torchvision has no weights "{self.weights}" for {model_name}; there are {names}')
         url: str = members[self.weights].url
         return url, Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
 

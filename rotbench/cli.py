@@ -124,7 +124,7 @@ def run(
         try:
             command = " ".join(["rotbench", "run", study.name, *(f"--set {change}" for change in changes)])
             ended = run_study(plan, store, LocalEngine(), orders, screen, command, report_writer(store))
-        except EnvironmentLacking:
+        except RotbenchError:
             # What could not begin leaves nothing behind; what had begun stays, to go on from.
             if not existed and not any(store.runs.iterdir()):
                 shutil.rmtree(out)

@@ -6,6 +6,7 @@ random in it are the seeds: pretraining, order, augmentation and label subset, n
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -104,8 +105,14 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> Estimate:
     mean = float(sample.mean())
     if sample.size == 1:
         return Estimate(1, mean, None, None)
-    half = float(stats.t.ppf((1 + level) / 2, sample.size - 1) * stats.sem(sample)) if spread(sample) else 0.0
+    half = _t_quantile((1 + level) / 2, sample.size - 1) * float(stats.sem(sample)) if spread(sample) else 0.0
     return Estimate(int(sample.size), mean, mean - half, mean + half)
+
+
+@functools.cache
+def _t_quantile(share: float, freedom: int) -> float:
+    # A page asks for the same few quantiles once an epoch and variant.
+    return float(stats.t.ppf(share, freedom))
 
 
 def spread(values: Sequence[float] | np.ndarray[Any, np.dtype[np.float64]]) -> bool:
@@ -369,10 +376,20 @@ def value_words(value: Any) -> str:
 
 
 def axis_labels(values: Sequence[Any]) -> dict[str, str]:
-    """A label for each value of one axis, by ``as_written``: the name alone where that is enough."""
+    """A label for each value of one axis, by ``as_written``: its name and the options that set it apart."""
     distinct = {as_written(value): value for value in values}
-    short = {
-        key: str(v["name"]) if isinstance(v, dict) and "name" in v else value_words(v) for key, v in distinct.items()
-    }
-    taken = list(short.values())
-    return {key: short[key] if taken.count(short[key]) == 1 else value_words(distinct[key]) for key in distinct}
+    labels = {}
+    for key, value in distinct.items():
+        if not (isinstance(value, dict) and "name" in value):
+            labels[key] = value_words(value)
+            continue
+        namesakes = [other for other in distinct.values() if matches(other, value["name"])]
+        labels[key] = value_words(
+            {option: value[option] for option in value if option == "name" or not _shared(option, namesakes)}
+        )
+    return labels
+
+
+def _shared(option: str, tables: Sequence[Any]) -> bool:
+    """Whether all ``tables`` give ``option`` the same value; a plain name gives none."""
+    return len({as_written(table.get(option)) if isinstance(table, dict) else "" for table in tables}) == 1

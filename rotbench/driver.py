@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from rotbench.engine import Engine, Handle
-from rotbench.errors import BadInput, EnvironmentLacking, RotbenchError
+from rotbench.errors import BadInput, EnvironmentLacking, RotbenchError, told_again
 from rotbench.plan import Plan, Run
 from rotbench.results import collect, describe
 from rotbench.store import Damaged, Standing, Store, commit, run_record, standings, to_json, verify_folder
@@ -296,7 +296,7 @@ def _error(folder: Path) -> RotbenchError | None:
         left = json.loads((folder / "error.json").read_bytes())
     except (OSError, ValueError):
         return None
-    return EnvironmentLacking(left["what"], left["todo"])
+    return told_again(left["exit_code"], left["what"], left["todo"])
 
 
 def _death(code: int) -> str:

@@ -68,3 +68,9 @@ class StudyFaults(BadInput):
     def __init__(self, lines: Sequence[str], todo: str = "") -> None:
         super().__init__("\n".join(lines), todo)
         self.lines = tuple(lines)
+
+
+def told_again(exit_code: int, what: str, todo: str) -> RotbenchError:
+    """The error that another process ended with, from what it left behind."""
+    kinds = {kind.exit_code: kind for kind in (BadInput, StoreUnusable, EnvironmentLacking)}
+    return kinds.get(exit_code, EnvironmentLacking)(what, todo)

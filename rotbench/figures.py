@@ -12,6 +12,7 @@ import functools
 import io
 import math
 import re
+import textwrap
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -49,6 +50,7 @@ MOST_SEED_LINES = 100
 MOST_DIRECT_LABELS = 6
 LONGEST_DIRECT_LABEL = 16
 LONGEST_LABEL = 44
+LONGEST_ROW_LINE = 28
 GREY = "#8a8a8a"
 #: Text stays text, and a name with two dollar signs is no formula.
 SETTINGS: dict[Any, Any] = {"svg.fonttype": "none", "text.parse_math": False}
@@ -224,6 +226,7 @@ def dots(name: str, title: str, rows: Sequence[Row], chance: float | None) -> st
             gid = f"{row.key}-reference{number}"
             _marks(axes, [accuracy], place - 0.26, "D", 4.5, "black", face="none", gid=gid)
             titles[gid] = f"{source}: {_percent(accuracy, 2)}"
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _percent(value, 0)))
     axes.set_xlabel("test accuracy after the last epoch")
     if any(row.references for row in ordered):
@@ -242,9 +245,9 @@ def differences(name: str, title: str, rows: Sequence[Row], margin: float) -> st
     axes.axvline(0, color="black", linewidth=1.0)
     low, high = axes.get_xlim()
     axes.set_xlim(min(low, -1.5 * margin), max(high, 1.5 * margin))
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _points(value, digits=3) if value else "0"))
-    axes.set_xlabel("difference in test accuracy, percentage points")
+    axes.set_xlabel("difference, percentage points")
     return _svg(figure, name, title, titles)
 
 
@@ -266,7 +269,7 @@ def _row_figure(rows: Sequence[Row], means: Sequence[str]) -> tuple[Figure, Axes
         _marks(axes, [row.estimate.mean], place, _marker(row.style), 5, colour, face=face, gid=f"{row.key}-mean")
         titles[f"{row.key}-mean"] = f"{row.label}: mean of {row.estimate.n}, {mean}"
         _note(axes, mean, (1, place), ("axes fraction", "data"), (8, 0), va="center", size=9)
-    axes.set_yticks(range(len(rows)), labels=[_short(row.label) for row in rows])
+    axes.set_yticks(range(len(rows)), labels=[_two_lines(row.label) for row in rows])
     axes.set_ylim(-0.6, len(rows) - 0.4)
     axes.tick_params(axis="y", length=0)
     return figure, axes, titles
@@ -352,7 +355,7 @@ def _percent(value: float, digits: int) -> str:
 
 def _points(value: float, digits: int | None = None) -> str:
     text = f"{100 * value:+.1f}" if digits is None else f"{100 * value:+.{digits}g}"
-    return text.replace("-", "\N{MINUS SIGN}")
+    return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "\N{MINUS SIGN}")
 
 
 def _number(value: float, digits: int) -> str:
@@ -361,6 +364,11 @@ def _number(value: float, digits: int) -> str:
 
 def _short(label: str) -> str:
     return label if len(label) <= LONGEST_LABEL else label[: LONGEST_LABEL - 1] + "…"
+
+
+def _two_lines(label: str) -> str:
+    lines = textwrap.wrap(label, LONGEST_ROW_LINE, max_lines=2, placeholder="…")
+    return "\n".join(lines)
 
 
 def _svg(figure: Figure, name: str, title: str, titles: Mapping[str, str]) -> str:

@@ -132,9 +132,10 @@ class InitContext:
 class Init(Protocol):
     """What a run's backbone starts from. Required: ``name`` and ``apply``.
 
-    An option called ``pretext`` names the pretext run that must be trained first. Two optional methods run before any
-    training: ``problem(*, model_name, stem)`` returns why the init cannot start this network, or None, and
-    ``prepare(folder, *, model_name, stem)`` raises ``EnvironmentLacking`` where something is missing.
+    An option called ``pretext`` names the pretext run that must be trained first. Three optional methods run before any
+    training: ``problem(*, model_name, stem)`` returns why the init cannot start this network, or None;
+    ``prepare(folder, *, model_name, stem)`` raises ``EnvironmentLacking`` where something is missing; and
+    ``fingerprint(folder)`` returns what identifies weights that come from a file: other weights are another run.
     """
 
     name: ClassVar[str]

@@ -170,9 +170,12 @@ class _Planner:
         plugins = tuple(
             self.used[(plugin, settings[key]["name"])].reference for key, plugin in keys.items() if key in settings
         )
+        init = self.used[("init", settings["init"]["name"])]
+        identify = getattr(self.instance(init, settings["init"]), "fingerprint", None)
+        weights = identify(self.study.folder) if identify else None
         own = _sha256([kind, seed, settings, parent.settings_sha256 if parent else None])
         code = [[reference.kind, reference.name, reference.sha256] for reference in plugins]
-        whole = _sha256([own, code, fingerprint, RESULTS_VERSION, parent.id if parent else None])
+        whole = _sha256([own, code, fingerprint, weights, RESULTS_VERSION, parent.id if parent else None])
         return Run(
             id=f"{_slug(variant, seed)}-{whole[:12]}",
             kind=kind,

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rotbench.errors import EnvironmentLacking, RotbenchError
+from rotbench.errors import BadInput, EnvironmentLacking, RotbenchError
 from rotbench.hookspecs import keywords
 from rotbench.registry import PluginReference, load_plugin
 from rotbench.store import to_json
@@ -27,7 +27,9 @@ def main(arguments: list[str]) -> int:
     try:
         prepare(json.loads((folder / "request.json").read_bytes()))
     except RotbenchError as error:
-        (folder / "error.json").write_bytes(to_json({"what": error.what, "todo": error.todo}))
+        (folder / "error.json").write_bytes(
+            to_json({"exit_code": error.exit_code, "what": error.what, "todo": error.todo})
+        )
         return error.exit_code
     return 0
 
@@ -43,13 +45,16 @@ def prepare(request: Mapping[str, Any]) -> None:
         method = getattr(instance, "prepare", None)
         if method is None:
             continue
-        if entry["reference"]["kind"] == "dataset":
-            method(Path(request["root"]))
-        else:
-            method(Path(request["folder"]), **keywords(method, model_name=entry["model_name"], stem=entry["stem"]))
-    from rotbench.train import choose_device, choose_precision
-
+        try:
+            if entry["reference"]["kind"] == "dataset":
+                method(Path(request["root"]))
+            else:
+                method(Path(request["folder"]), **keywords(method, model_name=entry["model_name"], stem=entry["stem"]))
+        except ValueError as error:
+            raise BadInput(f"{instance.name}: {error}", "Mend the study file and run the command again.") from None
     try:
+        from rotbench.train import choose_device, choose_precision
+
         device = choose_device(request["device"])
         for precision in request["precisions"]:
             choose_precision(precision, device)

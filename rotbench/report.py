@@ -99,6 +99,11 @@ class SeedRow:
     same_head: bool
     same_start: bool | None
 
+    @property
+    def holds(self) -> bool:
+        """Whether nothing that is known of this seed is unequal."""
+        return self.same_backbone and self.same_head and self.same_start is not False
+
 
 @dataclass(frozen=True)
 class CurveTable:
@@ -119,6 +124,8 @@ def render(results: Results) -> str:
     folder = templates_folder()
     script = Markup((folder / "report.js").read_text(encoding="utf-8"))  # noqa: S704 -- the file that ships
     style = Markup((folder / "report.css").read_text(encoding="utf-8"))  # noqa: S704
+    proofs = [proof(run) for run in runs if "start" in run["provenance"]]
+    seeds = seed_rows(runs)
     template = environment().get_template("report.html.j2")
     return template.render(
         rotbench=results["rotbench"],
@@ -137,8 +144,10 @@ def render(results: Results) -> str:
         curve_table=curve_table(results, "downstream", labels),
         pretext_rows=pretext_rows(results),
         pretext_table=curve_table(results, "pretext", pretext_labels(results)),
-        proof=[proof(run) for run in runs if "start" in run["provenance"]],
-        seeds=seed_rows(runs),
+        proof=proofs,
+        seeds=seeds,
+        failing=[row for row in proofs if row.failures],
+        unequal=[row for row in seeds if not row.holds],
         troubled=troubled(runs),
         settings=settings_table(runs),
         versions=distinct(runs, "versions"),
@@ -177,7 +186,7 @@ def environment() -> jinja2.Environment:
         "grouped": lambda number: f"{number:,}",
         "significant": lambda number: f"{number:.3g}",
         "words": compare.value_words,
-        "pretty": lambda value: json.dumps(value, indent=2, ensure_ascii=False),
+        "compact": lambda value: json.dumps(value, ensure_ascii=False),
     }
     return made
 
@@ -390,13 +399,13 @@ def _sentence(contrast: Contrast, variant: str, baseline: str, when: str, family
                 f"points ({test_images:,} images); it says nothing about other seeds."
             )
         return f"{variant} is {apart} {baseline}{when}, from one seed.{error}"
-    because = "but a run diverged" if contrast.reason == "diverged" else f"from {contrast.reason}"
+    because = ", but a run diverged" if contrast.reason == "diverged" else ""
     if contrast.interval is None:
-        return f"{variant} is {apart} {baseline}{when}, {because}."
+        return f"{variant} is {apart} {baseline}{when}, from {contrast.n} of {contrast.planned} seeds{because}."
     seeds = f"n = {contrast.n} seeds" if contrast.n == contrast.planned else f"{contrast.n} of {contrast.planned} seeds"
     interval = f"95 % t interval {span(contrast.interval)}, {seeds}"
     if contrast.verdict is None:
-        return f"{variant} against {baseline}{when}: {points(contrast.difference)} points ({interval}), {because}."
+        return f"{variant} against {baseline}{when}: {points(contrast.difference)} points ({interval}){because}."
     holm = f" after Holm over {family} contrasts" if family > 1 else ""
     numbers = f"{interval}, p {_equals(contrast.p_holm)}{holm}"
     if contrast.verdict == "not resolved":
@@ -520,18 +529,24 @@ def proof(run: Run) -> ProofRow:
     if start["equals_parent"] is False:
         failures.append("the starting weights are not those of the run it was to start from")
     if start["missing"]:
-        failures.append(f"{len(start['missing'])} tensors were not found in the source and kept their random values")
+        failures.append(
+            f"{_tensors(len(start['missing']))} of the backbone not found in the source and left at random values"
+        )
     if start["claimed"] and not start["changed"]:
         failures.append("the init claims to have set weights, but none changed")
     elif start["changed"] < start["claimed"]:
-        remarks.append(f"{start['claimed'] - start['changed']} claimed tensors kept the values they had")
+        remarks.append(f"{_tensors(start['claimed'] - start['changed'])} claimed but left unchanged")
     if start["unexpected"]:
-        remarks.append(f"{len(start['unexpected'])} tensors of the source were not used")
+        remarks.append(f"{_tensors(len(start['unexpected']))} of the source not used")
     if freeze.get("largest_change_of_frozen_parameter"):
         failures.append("a frozen parameter changed")
     if freeze.get("batchnorm") == "eval" and freeze.get("largest_change_of_frozen_buffer"):
         failures.append("a running statistic of a frozen BatchNorm changed")
     return ProofRow(run, tuple(failures), tuple(remarks))
+
+
+def _tensors(count: int) -> str:
+    return f"{count} tensor" if count == 1 else f"{count} tensors"
 
 
 def seed_rows(runs: Sequence[Run]) -> list[SeedRow]:

@@ -61,7 +61,9 @@ def main(arguments: list[str]) -> int:
         result.update(made)
         commit_result(attempt, request, result, files, progress)
     except RotbenchError as error:
-        (attempt / "error.json").write_bytes(to_json({"what": error.what, "todo": error.todo}))
+        (attempt / "error.json").write_bytes(
+            to_json({"exit_code": error.exit_code, "what": error.what, "todo": error.todo})
+        )
         return error.exit_code
     except BaseException as error:  # a plugin may raise anything: this run has failed, its siblings go on
         traceback.print_exc()

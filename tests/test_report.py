@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import csv
+import functools
 import hashlib
 import io
+import itertools
 import json
 import math
 import re
@@ -58,6 +60,12 @@ class Page(HTMLParser):
         return [attrs for name, attrs in self.elements if name == tag]
 
 
+@functools.cache
+def finished_page() -> str:
+    """The page of a study that is done and in order."""
+    return report.render(simulated.results())
+
+
 def hostile(text: str) -> Results:
     """A study in which everything that a person or a plugin may name is ``text``."""
     results = simulated.results()
@@ -108,7 +116,7 @@ def test_hostile_names_are_text(text: str) -> None:
 
 def test_numbers_in_the_page_are_those_of_the_results() -> None:
     results = simulated.results()
-    page = Page(report.render(results))
+    page = Page(finished_page())
     said = compare.summary(results)
     of = {json.dumps(item["variant"], sort_keys=True): item for item in said["variants"]}
     differences = {json.dumps(item["variant"], sort_keys=True): item for item in said["contrasts"]}
@@ -130,7 +138,7 @@ def test_numbers_in_the_page_are_those_of_the_results() -> None:
 
 
 def test_the_answer_in_words() -> None:
-    page = Page(report.render(simulated.results()))
+    page = Page(finished_page())
     assert (
         "higher: rotation is 18.1 points above random when layer4 and fc are trained (95 % t interval 17.2 to 18.9, "
         "n = 3 seeds, p < 0.001 after Holm over 2 contrasts; assuming normal differences)."
@@ -141,14 +149,14 @@ def test_the_answer_in_words() -> None:
 def test_one_seed_gets_the_test_sets_error_and_no_verdict() -> None:
     page = Page(report.render(simulated.results(seeds=1)))
     assert "no verdict: rotation is" in page.text
-    said = r"from one seed\. The test set's binomial standard error of this difference is 0\.5[67] points \(10,000 images\)"
-    assert re.search(said, page.text)
+    said = r"The test set's binomial standard error of this difference is 0\.5[67] points \(10,000 images\)"
+    assert re.search(rf"from one seed\. {said}", page.text)
     assert "it says nothing about other seeds" in page.text
     assert "t interval 1" not in page.text
 
 
 def test_nothing_is_requested_from_anywhere() -> None:
-    html = report.render(simulated.results())
+    html = finished_page()
     page = Page(html)
     links = [
         attrs[name] or ""
@@ -167,7 +175,7 @@ def test_nothing_is_requested_from_anywhere() -> None:
 
 
 def test_the_policy_lets_the_pages_own_script_run_and_no_other() -> None:
-    html = report.render(simulated.results())
+    html = finished_page()
     script = html.rpartition("<script>")[2].partition("</script>")[0]
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     assert f"script-src 'sha256-{digest}'" in html
@@ -232,20 +240,31 @@ def test_a_diverged_run_is_shown_and_its_nan_is_null_in_the_page() -> None:
     ("part", "change", "words"),
     [
         ("start", {"equals_parent": False}, "the starting weights are not those of the run it was to start from"),
-        ("start", {"missing": ["layer1.0.conv1.weight"]}, "1 tensors were not found in the source"),
-        ("start", {"changed": 0}, "claims to have set weights, but none changed"),
+        (
+            "start",
+            {"missing": ["a", "b"]},
+            "2 tensors of the backbone not found in the source and left at random values",
+        ),
+        ("start", {"changed": 0}, "the init claims to have set weights, but none changed"),
         ("freeze", {"largest_change_of_frozen_parameter": 1e-9}, "a frozen parameter changed"),
         ("freeze", {"batchnorm": "eval"}, "a running statistic of a frozen BatchNorm changed"),
     ],
 )
-def test_a_proof_that_fails_is_a_red_row_with_words(part: str, change: dict[str, Any], words: str) -> None:
+def test_a_proof_that_fails_says_why(part: str, change: dict[str, Any], words: str) -> None:
+    run = simulated.results()["runs"][-1]
+    assert report.proof(run).failures == ()
+    run["provenance"][part] |= change
+    assert report.proof(run).failures == (words,)
+
+
+def test_a_proof_that_fails_is_a_red_row_and_an_alarm() -> None:
     results = simulated.results()
-    whole = Page(report.render(results))
-    assert "Every check holds." in whole.text
-    results["runs"][-1]["provenance"][part] |= change
+    assert "Every check holds." in finished_page()
+    results["runs"][-1]["provenance"]["start"]["equals_parent"] = False
     page = Page(report.render(results))
-    assert words in page.text
+    assert "fails: the starting weights are not those" in page.text
     assert "A proof fails." in page.text
+    assert page.text.index("Do not use these numbers") < page.text.index("rotation is 18.1 points above")
     rows = [attrs for attrs in page.all("tr") if attrs.get("class") == "fails"]
     assert [attrs["data-run"] for attrs in rows] == [results["runs"][-1]["id"]]
 
@@ -271,7 +290,7 @@ def test_csv_has_a_row_a_run_and_epoch() -> None:
 
 
 def test_tables_have_captions_and_scoped_headers_and_figures_names() -> None:
-    page = Page(report.render(simulated.results()))
+    page = Page(finished_page())
     assert len(page.all("table")) == len(page.all("caption")) >= 8
     assert all(attrs.get("scope") in ("col", "row") for attrs in page.all("th"))
     assert [attrs["role"] for attrs in page.all("svg")] == ["img"] * 4
@@ -279,7 +298,7 @@ def test_tables_have_captions_and_scoped_headers_and_figures_names() -> None:
     assert len(identities) == len(set(identities))
     headings = [int(tag[1]) for tag, _ in page.elements if re.fullmatch("h[1-6]", tag)]
     assert headings[0] == 1
-    assert all(after <= before + 1 for before, after in zip(headings, headings[1:], strict=False))
+    assert all(after <= before + 1 for before, after in itertools.pairwise(headings))
     targets = [(attrs.get("href") or "")[1:] for attrs in page.all("a") if (attrs.get("href") or "").startswith("#")]
     assert targets
     assert set(targets) <= set(identities)

@@ -1,0 +1,38 @@
+# Needs Python 3.11 or newer and make. Everything is installed into .venv beside this file.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help run test test-slow check clean
+
+help:
+	@echo "make run        set up and run experiments.toml; the report is results/report.html"
+	@echo "make test       set up and run the tests"
+	@echo "make test-slow  also the tests that take minutes or need CIFAR-10 (see ROTBENCH_DATA in README.md)"
+	@echo "make check      lint, formatting and types"
+	@echo "make clean      remove .venv, caches and built files; results stay"
+
+run: $(READY)
+	$(BIN)/rotbench run experiments.toml
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+test-slow: $(READY)
+	$(BIN)/python -m pytest -m "slow or not slow"
+
+check: $(READY)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+# The stamp is written last, so that a set-up that was broken off is done again.
+$(READY): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "rotbench needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; name another one: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -e '.[dev]'
+	touch $(READY)
+
+clean:
+	rm -rf $(VENV) dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

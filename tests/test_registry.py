@@ -1,0 +1,126 @@
+"""Plugins: what is loaded, and that a broken one says why and harms nobody."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rotbench.errors import BadInput
+from rotbench.registry import load_plugin, load_registry
+
+FREEZE = '''
+"""A freeze policy."""
+from __future__ import annotations
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+from rotbench import hookimpl
+
+@dataclass(frozen=True)
+class Mine:
+    """Freeze nothing at all."""
+
+    name: ClassVar[str] = "mine"
+    batchnorm: Literal["eval", "train"] = "eval"
+
+    def trainable(self, parameter, epoch, epochs):
+        return True
+
+@hookimpl
+def register_freeze_policies():
+    return [Mine]
+'''
+
+SHIPPED = {
+    "pretext task": {"rotation"},
+    "init": {"random", "pretext", "checkpoint", "imagenet"},
+    "freeze policy": {"none", "below", "head-only"},
+    "dataset": {"digits", "cifar10", "cifar100", "fashion-mnist", "image-folder"},
+}
+
+
+def test_what_ships_is_there_and_described() -> None:
+    registry = load_registry()
+    assert registry.unavailable == ()
+    for kind, names in SHIPPED.items():
+        assert names <= set(registry.names(kind))  # type: ignore[arg-type]
+    assert len(SHIPPED) == 4
+    assert all(plugin.summary.endswith((".", "?")) for plugin in registry.plugins)
+
+
+def test_a_file_in_a_folder_is_a_plugin(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(FREEZE)
+    (tmp_path / "_helper.py").write_text("raise RuntimeError")
+    (tmp_path / "test_mine.py").write_text("raise RuntimeError")
+    (tmp_path / "conftest.py").write_text("raise RuntimeError")
+    registry = load_registry([tmp_path])
+    plugin = registry.find("freeze policy", "mine")
+    assert plugin is not None
+    assert plugin.origin == "file mine.py"
+    assert plugin.options == {"batchnorm": "'eval'"}
+    assert registry.unavailable == ()
+    assert load_registry([tmp_path], shipped_only=True).find("freeze policy", "mine") is None
+
+
+def test_the_same_file_twice_is_one_plugin(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text(FREEZE)
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "copy.py").write_text(FREEZE)
+    registry = load_registry([tmp_path, tmp_path, tmp_path / "b"])
+    assert registry.names("freeze policy").count("mine") == 1
+    assert registry.unavailable == ()
+
+
+BROKEN = {
+    "import nothing_of_that_name": "ModuleNotFoundError",
+    "raise SystemExit(0)": "SystemExit",
+    "def f(:": "SyntaxError",
+    "x = 1": "implements no hook of rotbench (forgot @hookimpl?)",
+    FREEZE.replace("register_freeze_policies", "register_freeze_policy"): 'did you mean "register_freeze_policies"?',
+    FREEZE.replace("register_freeze_policies()", "register_freeze_policies(extra)"): "extra",
+    FREEZE.replace("return [Mine]", "raise ValueError('no')"): "ValueError: no",
+    FREEZE.replace("return [Mine]", "return [Mine()]"): "should return a list of classes",
+    FREEZE.replace('"mine"', "3"): "needs a name",
+    FREEZE.replace("(frozen=True)", "()"): "frozen dataclass",
+    FREEZE.replace('    """Freeze nothing at all."""\n', ""): "needs a docstring",
+    FREEZE.replace("def trainable", "def trains"): "needs a method trainable(self, parameter, epoch, epochs)",
+    FREEZE.replace("(self, parameter, epoch, epochs)", "(self, parameter)"): "trainable should take",
+    FREEZE.replace("    batchnorm: ", "    norm: "): "needs an option batchnorm",
+    FREEZE.replace('"mine"', '"below"'): 'a second freeze policy "below"',
+}
+
+
+@pytest.mark.parametrize(("code", "words"), BROKEN.items())
+def test_a_broken_plugin_is_listed_with_its_error_and_the_others_work(tmp_path: Path, code: str, words: str) -> None:
+    (tmp_path / "broken.py").write_text(code)
+    (tmp_path / "works.py").write_text(FREEZE.replace('"mine"', '"works"'))
+    registry = load_registry([tmp_path])
+    (broken,) = registry.unavailable
+    assert words in broken.error
+    assert broken.origin == "file broken.py"
+    assert registry.find("freeze policy", "works")
+    assert "broken.py" in registry.unknown("init", "whatever")
+
+
+def test_a_worker_refuses_a_plugin_that_changed(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(FREEZE)
+    plugin = load_registry([tmp_path]).find("freeze policy", "mine")
+    assert plugin is not None
+    assert load_plugin(plugin.reference).name == "mine"  # type: ignore[attr-defined]
+    path.write_text(FREEZE + "# changed\n")
+    with pytest.raises(BadInput, match=r"mine\.py changed"):
+        load_plugin(plugin.reference)
+
+
+def test_options_are_checked_strictly(tmp_path: Path) -> None:
+    registry = load_registry()
+    cases = [
+        ("below", {"stage": "layer9"}, "stage"),
+        ("below", {"batchnorm": True}, "batchnorm"),
+        ("below", {"unknown": 1}, "unknown"),
+    ]
+    for name, options, key in cases:
+        _, _, faults = registry.resolve("freeze policy", name, options, ("here",))
+        assert [fault.path for fault in faults] == [("here", key)]
+    assert len(cases) == 3
