@@ -17,7 +17,7 @@ from rotbench.errors import BadInput, EnvironmentLacking, RotbenchError, told_ag
 from rotbench.plan import Plan, Run
 from rotbench.results import collect, describe
 from rotbench.store import Damaged, Standing, Store, commit, run_record, standings, to_json, verify_folder
-from rotbench.system import Stop, end_group, python_command, python_environment, start_process, write_durably
+from rotbench.system import Stop, write_durably
 
 POLL_SECONDS = 0.1
 REPORT_EVERY_SECONDS = 60.0
@@ -83,7 +83,8 @@ def run_study(
     ``write`` renders the report; it is called now and then, and at the end. Raises
     :class:`~rotbench.errors.EnvironmentLacking` where the machine lacks something; what was done until then is kept.
     """
-    store.recover()
+    for damage in store.recover():
+        watcher.note(damage)
     records = [run_record(run) for run in plan.runs]
     standing = standings(store, records)
     state = _take_stock(plan, store, standing, orders)
@@ -95,7 +96,7 @@ def run_study(
     stop = Stop()
     with stop.listening():
         if state.waiting:
-            _prepare(plan, store, state.waiting, orders, stop)
+            _prepare(plan, store, engine, state.waiting, orders, stop)
         try:
             _walk(plan, store, engine, orders, watcher, state, stop, write)
         finally:
@@ -142,7 +143,7 @@ def _take_stock(plan: Plan, store: Store, standing: Mapping[str, Standing], orde
     return state
 
 
-def _prepare(plan: Plan, store: Store, waiting: Sequence[Run], orders: Orders, stop: Stop) -> None:
+def _prepare(plan: Plan, store: Store, engine: Engine, waiting: Sequence[Run], orders: Orders, stop: Stop) -> None:
     entries: dict[str, Any] = {}
     for run in waiting:
         model = run.settings["model"]
@@ -164,17 +165,15 @@ def _prepare(plan: Plan, store: Store, waiting: Sequence[Run], orders: Orders, s
         **_surroundings(plan, orders),
     }
     write_durably(folder / "request.json", to_json(request))
-    process = start_process(
-        python_command("rotbench.prepare", str(folder)), folder / "prepare.log", python_environment(1)
-    )
-    while process.poll() is None:
+    handle = engine.prepare(folder)
+    while (code := handle.poll()) is None:
         if stop.count:
-            end_group(process)
+            handle.end()
             return
         time.sleep(POLL_SECONDS)
-    if process.returncode:
+    if code:
         raise _error(folder) or EnvironmentLacking(
-            f"preparing the data ended with code {process.returncode}", f"See {folder / 'prepare.log'}."
+            f"preparing the data failed: {_death(code)}", f"See {folder / 'prepare.log'}."
         )
 
 

@@ -24,6 +24,10 @@ class Handle(Protocol):
 
 
 class Engine(Protocol):
+    def prepare(self, folder: Path) -> Handle:
+        """Start what makes sure that the data are there; ``folder`` holds its request."""
+        ...
+
     def start(self, run_id: str, attempt: Path, threads: int) -> Handle:
         """Start the worker of an attempt, whose folder holds its request."""
         ...
@@ -34,24 +38,46 @@ def worker_command(store: Path, run_id: str, number: str) -> Sequence[str]:
     return python_command("rotbench.worker", str(store), run_id, number)
 
 
+def prepare_command(folder: Path) -> Sequence[str]:
+    """The command that prepares data and weights."""
+    return python_command("rotbench.prepare", str(folder))
+
+
 @dataclass(frozen=True)
 class LocalHandle:
     process: subprocess.Popen[bytes]
 
     def poll(self) -> int | None:
-        return self.process.poll()
+        code = self.process.poll()
+        if code is not None:
+            self._close()
+        return code
 
     def end(self) -> None:
         end_group(self.process)
+        self._close()
+
+    def _close(self) -> None:
+        """Close the pipe on which the process watches for its parent's end."""
+        if self.process.stdin is not None:
+            self.process.stdin.close()
 
 
 @dataclass(frozen=True)
 class LocalEngine:
-    """A process an attempt, on this machine. ``command`` makes the worker's command from store, run and attempt."""
+    """A process an attempt, on this machine.
 
-    command: Callable[[Path, str, str], Sequence[str]] = worker_command
+    ``worker`` makes the command of a worker from store, run and attempt; ``preparation`` that of the preparation from
+    its folder.
+    """
+
+    worker: Callable[[Path, str, str], Sequence[str]] = worker_command
+    preparation: Callable[[Path], Sequence[str]] = prepare_command
+
+    def prepare(self, folder: Path) -> LocalHandle:
+        return LocalHandle(start_process(self.preparation(folder), folder / "prepare.log", python_environment(1)))
 
     def start(self, run_id: str, attempt: Path, threads: int) -> LocalHandle:
         store, number = attempt.parent.parent, attempt.name.rpartition(".")[2]
-        command = self.command(store, run_id, number)
+        command = self.worker(store, run_id, number)
         return LocalHandle(start_process(command, attempt / "worker.log", python_environment(threads)))

@@ -69,7 +69,7 @@ def expand(
             return tuple(variants)
         if axes:
             variants += _product(axes, path, exclude, faults)
-        else:
+        elif not rest:
             faults.append(Fault(path, "sets no axis: give at least init or freeze"))
     for index, run in enumerate(runs):
         path = ("run", index)

@@ -111,11 +111,12 @@ class _Planner:
 
     def pretexts(self) -> dict[str, dict[str, Any]]:
         """The settings of each pretext run, in an order in which parents come first."""
-        taken = set(self.registry.names("init"))
-        for pretext in self.study.pretexts.values():
-            if pretext.name in taken:
-                message = f'"{pretext.name}" is the name of an init; give the pretext run another name'
-                self.faults.append(Fault(pretext.path, message, at_key=True))
+        taken = set(self.registry.names("init")) & set(self.study.pretexts)
+        for name in sorted(taken):
+            message = f'"{name}" is the name of an init; give the pretext run another name'
+            self.faults.append(Fault(self.study.pretexts[name].path, message, at_key=True))
+        if taken:
+            return {}
         starts = {
             pretext.name: self._start(pretext.init, (*pretext.path, "init")) for pretext in self.study.pretexts.values()
         }
@@ -313,5 +314,5 @@ def _sha256(value: Any) -> str:
 def _slug(variant: Mapping[str, Any], seed: int) -> str:
     """A readable, harmless folder name: letters, digits and hyphens, at most 60."""
     words = [name_of(v) if isinstance(v, (str, dict)) else f"{key}-{v}" for key, v in variant.items()]
-    text = re.sub(r"[^a-z0-9.]+", "-", "-".join(["pretext", *words] if "pretext" in variant else words).lower())
-    return f"{text.strip('-.')[:50].strip('-.') or 'run'}-s{seed}"
+    text = re.sub("[^a-z0-9]+", "-", "-".join(["pretext", *words] if "pretext" in variant else words).lower())
+    return f"{text.strip('-')[:50].strip('-') or 'run'}-s{seed}"

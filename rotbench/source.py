@@ -208,7 +208,8 @@ def _place_document(root: tree_sitter.Node, keys: dict[StudyPath, Position], val
 def _place_pair(
     node: tree_sitter.Node, path: StudyPath, keys: dict[StudyPath, Position], values: dict[StudyPath, Position]
 ) -> None:
-    key, value = node.children[0], node.children[-1]
+    key = node.children[0]
+    value = next(child for child in node.named_children[1:] if child.type != "comment")
     for name, position in _key_parts(key):
         path = (*path, name)
         keys.setdefault(path, position)

@@ -120,14 +120,25 @@ class Store:
         sync_folder(self.runs)
         return True
 
-    def recover(self) -> None:
-        """Publish attempts that were committed before a crash, and throw away those that were not."""
+    def recover(self) -> list[str]:
+        """Publish attempts that were committed before a crash, throw away those that were not, and set damaged runs
+        aside; returns a sentence for each of these.
+        """
         for attempt in sorted(self.attempts.iterdir() if self.attempts.is_dir() else ()):
             with contextlib.suppress(Damaged):
                 if verify_folder(attempt) is not None:
                     self.publish(attempt)
         shutil.rmtree(self.attempts, ignore_errors=True)
         self.attempts.mkdir(exist_ok=True)
+        told = []
+        for folder in sorted(self.runs.iterdir()):
+            try:
+                read_manifest(folder)
+                verify_folder(folder)
+            except Damaged as damage:
+                self.set_aside(folder.name)
+                told.append(f"{damage}; it is set aside in {self.folder / 'quarantine'} and trained again")
+        return told
 
     def set_aside(self, run_id: str) -> None:
         """Move a result out of the way, to ``quarantine/``."""

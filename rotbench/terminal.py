@@ -18,14 +18,12 @@ LINE_EVERY_SECONDS = 30.0
 
 def run_words(run: Run) -> str:
     """A run in a few words: ``rotation, below, lr 0.1, seed 0``."""
-    words = [f"pretext {value}" if key == "pretext" else _value_words(key, value) for key, value in run.variant.items()]
+    words = [_value_words(key, value) for key, value in run.variant.items()]
     return ", ".join([*words, f"seed {run.seed}"])
 
 
 def _value_words(key: str, value: Any) -> str:
-    if isinstance(value, (str, Mapping)):
-        return name_of(value)
-    return f"{key} {value}"
+    return name_of(value) if key in ("init", "freeze") else f"{key} {value}"
 
 
 def row_words(entry: Mapping[str, float]) -> str:

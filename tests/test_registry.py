@@ -115,7 +115,7 @@ def test_a_worker_refuses_a_plugin_that_changed(tmp_path: Path) -> None:
 
 def test_options_are_checked_strictly(tmp_path: Path) -> None:
     registry = load_registry()
-    cases = [
+    cases: list[tuple[str, dict[str, object], str]] = [
         ("below", {"stage": "layer9"}, "stage"),
         ("below", {"batchnorm": True}, "batchnorm"),
         ("below", {"unknown": 1}, "unknown"),

@@ -1,0 +1,189 @@
+"""The driver on a toy worker: order, sharing, failures, stopping. Real training is in test_end_to_end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from rotbench.driver import Ended, Orders, check_store, report_writer, run_study
+from rotbench.engine import LocalEngine
+from rotbench.errors import BadInput
+from rotbench.plan import Plan, Run, make_plan
+from rotbench.registry import load_registry
+from rotbench.results import collect
+from rotbench.source import parse_source
+from rotbench.store import Store
+from rotbench.study import understand
+
+STUDY = """
+title = "toy"
+seeds = [0, 1]
+[pretext.rotation]
+task = "rotation"
+[[matrix]]
+init = ["random", "rotation"]
+freeze = ["none", "below"]
+"""
+
+
+def toy_command(store: Path, run_id: str, number: str) -> Sequence[str]:
+    return [sys.executable, str(Path(__file__).parent / "toy_worker.py"), str(store), run_id, number]
+
+
+def nothing(folder: Path) -> Sequence[str]:
+    return [sys.executable, "-c", ""]
+
+
+ENGINE = LocalEngine(toy_command, nothing)
+
+
+class Heard:
+    """A watcher that remembers."""
+
+    def __init__(self) -> None:
+        self.todo = -1
+        self.rows = 0
+        self.ends: list[tuple[str, str, str]] = []
+        self.notes: list[str] = []
+
+    def begin(self, todo: int, done: int) -> None:
+        self.todo = todo
+
+    def started(self, run: Run) -> None:
+        pass
+
+    def progress(self, run: Run, entry: Mapping[str, float]) -> None:
+        self.rows += 1
+
+    def ended(self, run: Run, status: str, message: str) -> None:
+        self.ends.append((run.id, status, message))
+
+    def note(self, message: str) -> None:
+        self.notes.append(message)
+
+
+def plan(*changes: str, text: str = STUDY) -> Plan:
+    study, faults = understand(parse_source(text, "toy.toml"), Path(), changes)
+    return make_plan(study, faults, load_registry(), Path())
+
+
+def drive(made: Plan, store: Store, orders: Orders | None = None) -> tuple[Ended, Heard]:
+    store.create()
+    heard = Heard()
+    ended = run_study(made, store, ENGINE, orders or Orders(jobs=2), heard, "rotbench run", report_writer(store))
+    return ended, heard
+
+
+def trained(store: Store) -> list[str]:
+    return (store.folder / "trained.txt").read_text().split()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "results")
+
+
+def test_everything_is_trained_once_and_parents_before_children(store: Store) -> None:
+    made = plan()
+    ended, heard = drive(made, store)
+    assert ended == Ended(done=10, planned=10, failed=0, stale=0, signal=0)
+    assert sorted(trained(store)) == sorted(run.id for run in made.runs)  # the toy asserts that its parent is there
+    assert heard.rows == 20
+    again, heard = drive(made, store)
+    assert again.done == 10
+    assert heard.todo == 0
+    assert len(trained(store)) == 10
+
+
+def test_random_starts_do_not_wait_for_pretraining(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOY_BEHAVIOUR", "fail@pretext")
+    ended, heard = drive(plan(), store)
+    statuses = {run_id: status for run_id, status, _ in heard.ends}
+    assert sum(status == "done" for status in statuses.values()) == 4
+    assert sum(status == "failed" for status in statuses.values()) == 2
+    assert sum(status == "skipped" for status in statuses.values()) == 4
+    assert ended.failed == 6
+    results = collect(store)
+    assert [run["status"] for run in results["runs"]].count("skipped") == 4
+    assert all("pretext-rotation" in run["error"] for run in results["runs"] if run["status"] == "skipped")
+
+
+def test_a_failed_run_is_not_trained_again_unless_asked(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOY_BEHAVIOUR", "fail@random-below")
+    drive(plan(), store)
+    monkeypatch.setenv("TOY_BEHAVIOUR", "")
+    ended, heard = drive(plan(), store)
+    assert (heard.todo, ended.failed) == (0, 2)
+    ended, heard = drive(plan(), store, Orders(jobs=2, retry_failed=True))
+    assert (heard.todo, ended.failed, ended.done) == (2, 0, 10)
+
+
+def test_a_worker_that_dies_is_tried_once_more_and_then_failed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOY_BEHAVIOUR", "crash@random-below")
+    ended, heard = drive(plan("seeds=[0]"), store)
+    (dead,) = ((run_id, message) for run_id, status, message in heard.ends if status == "failed")
+    assert dead[1] == "the worker ended with code 3 and no result, 2 times"
+    assert trained(store).count(dead[0]) == 2
+    assert (ended.done, ended.failed) == (4, 1)
+
+
+def test_fail_fast_stops_at_the_first_failure(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOY_BEHAVIOUR", "fail@pretext")
+    ended, _ = drive(plan(), store, Orders(jobs=1, fail_fast=True))
+    assert (ended.done, ended.failed) == (0, 1)
+
+
+def test_a_changed_setting_is_a_new_run_and_the_old_one_stays(store: Store) -> None:
+    drive(plan(), store)
+    ended, heard = drive(plan("train.lr=0.5"), store)
+    assert (heard.todo, ended.done) == (10, 10)
+    _, heard = drive(plan(), store)
+    assert heard.todo == 0
+
+
+def test_another_study_is_refused_before_anything_is_written(store: Store) -> None:
+    drive(plan(), store)
+    before = {path: path.stat().st_mtime_ns for path in store.folder.rglob("*")}
+    with pytest.raises(BadInput, match="another study"):
+        check_store(plan(text=STUDY.replace("toy", "another")), store)
+    assert {path: path.stat().st_mtime_ns for path in store.folder.rglob("*")} == before
+
+
+def test_a_signal_ends_the_workers_and_the_next_run_goes_on(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOY_BEHAVIOUR", "hang@random-below")
+    seen = threading.Event()
+
+    def interrupt() -> None:
+        while not (store.folder / "trained.txt").exists() or "random-below" not in (
+            (store.folder / "trained.txt").read_text()
+        ):
+            time.sleep(0.02)
+        seen.set()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=interrupt, daemon=True)
+    thread.start()
+    ended, _ = drive(plan(), store)
+    thread.join()
+    assert seen.is_set()
+    assert ended.signal == signal.SIGTERM
+    assert (store.folder / "report.html").exists()
+    monkeypatch.setenv("TOY_BEHAVIOUR", "")
+    ended, _ = drive(plan(), store)
+    assert (ended.done, ended.signal) == (10, 0)
+
+
+def test_the_number_of_jobs_does_not_change_results(tmp_path: Path) -> None:
+    made = plan()
+    for jobs in (1, 2):
+        drive(made, Store(tmp_path / str(jobs)), Orders(jobs=jobs))
+    first, second = (collect(Store(tmp_path / str(jobs))) for jobs in (1, 2))
+    assert first == second
+    assert (tmp_path / "1" / "report.html").read_bytes() == (tmp_path / "2" / "report.html").read_bytes()

@@ -1,0 +1,160 @@
+"""The store: what is published is whole, first come wins, damage is seen."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rotbench.errors import EnvironmentLacking, StoreUnusable
+from rotbench.store import Damaged, Store, commit, read_manifest, standings, to_json, verify_folder
+from rotbench.system import store_lock, write_durably
+
+
+def record(run_id: str = "a-s0-0123", **changes: Any) -> dict[str, Any]:
+    return {
+        "id": run_id,
+        "kind": "downstream",
+        "variant": {"init": "random"},
+        "seed": 0,
+        "needs": [],
+        "settings": {"train": {"lr": 0.01, "epochs": 2}, "model": {"name": "resnet18"}},
+        "settings_sha256": "s1",
+        "plugins": [{"kind": "init", "name": "random", "sha256": "c1", "file": "inits.py"}],
+        "fingerprint": "f1",
+        "results_version": 1,
+        **changes,
+    }
+
+
+def attempt(store: Store, asked: dict[str, Any], accuracy: float = 0.5) -> Path:
+    folder = store.open_attempt(asked["id"], {"run": asked})
+    result = {"error": None, "final": {"test_accuracy": accuracy}}
+    files = {"run.json": to_json(asked), "result.json": to_json(result), "log.txt": b"epoch 1\n"}
+    commit(folder, asked["id"], "done", files)
+    return folder
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    made = Store(tmp_path / "results")
+    made.create()
+    return made
+
+
+def test_a_published_run_is_read_back_and_holds_hashed_files_and_logs_alone(store: Store) -> None:
+    folder = attempt(store, record())
+    (folder / "progress.jsonl").write_text("{}")
+    (folder / "worker.log").write_text("noise")
+    assert store.outcome("a-s0-0123") is None
+    assert store.publish(folder)
+    outcome = store.outcome("a-s0-0123")
+    assert outcome is not None
+    assert (outcome.status, outcome.record, outcome.log) == ("done", record(), "epoch 1\n")
+    assert {path.name for path in outcome.folder.iterdir()} == {
+        "run.json",
+        "result.json",
+        "log.txt",
+        "manifest.json",
+        "worker.log",
+    }
+
+
+def test_a_second_attempt_loses(store: Store) -> None:
+    first, second = attempt(store, record(), 0.5), attempt(store, record(), 0.6)
+    assert (first.name, second.name) == ("a-s0-0123.1", "a-s0-0123.2")
+    assert store.publish(second)
+    assert not store.publish(first)
+    outcome = store.outcome("a-s0-0123")
+    assert outcome is not None
+    assert outcome.result["final"]["test_accuracy"] == 0.6
+
+
+def test_what_was_committed_is_recovered_and_what_was_not_is_thrown_away(store: Store) -> None:
+    attempt(store, record("a-s0-0123"))
+    store.open_attempt("b-s0-4567", {})
+    assert store.recover() == []
+    assert [name for name, _ in store.outcomes()] == ["a-s0-0123"]
+    assert list(store.attempts.iterdir()) == []
+
+
+def test_one_flipped_bit_in_any_file_is_seen_and_set_aside(store: Store) -> None:
+    names = ("run.json", "result.json", "log.txt", "manifest.json")
+    for number, name in enumerate(names):
+        asked = record(f"a-s0-{number:012x}")
+        store.publish(attempt(store, asked))
+        path = store.runs / asked["id"] / name
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+        with pytest.raises(Damaged, match=name):
+            verify_folder(store.runs / asked["id"])
+    told = store.recover()
+    assert len(told) == len(names) == 4
+    assert list(store.outcomes()) == []
+    assert len(list((store.folder / "quarantine").iterdir())) == 4
+
+
+def test_a_truncated_manifest_or_none_is_damage(store: Store) -> None:
+    store.publish(attempt(store, record()))
+    folder = store.runs / "a-s0-0123"
+    (folder / "manifest.json").write_text((folder / "manifest.json").read_text()[:-20])
+    with pytest.raises(Damaged):
+        read_manifest(folder)
+    (folder / "manifest.json").unlink()
+    with pytest.raises(Damaged):
+        store.outcome("a-s0-0123")
+
+
+def test_standings_say_why(store: Store) -> None:
+    store.publish(attempt(store, record()))
+    changed = [{"kind": "init", "name": "random", "sha256": "c2", "file": "inits.py"}]
+    lr = {"train": {"lr": 0.005, "epochs": 2}, "model": {"name": "resnet18"}}
+    cases = [
+        (record(), "done", ""),
+        (record("x", plugins=changed), "stale", "plugin inits.py changed"),
+        (record("x", fingerprint="f2"), "stale", "the data changed"),
+        (record("x", results_version=2), "stale", "trained by another version of the trainer"),
+        (record("x", needs=["y"]), "stale", "what it starts from is stale"),
+        (record("x", settings_sha256="s2", settings=lr), "new", "lr 0.01 -> 0.005"),
+        (record("x", settings_sha256="s3", seed=1), "new", ""),
+    ]
+    for asked, state, reason in cases:
+        (standing,) = standings(store, [asked]).values()
+        assert (standing.state, standing.reason) == (state, reason)
+    assert len(cases) == 7
+
+
+def test_a_store_of_a_newer_rotbench_is_refused(store: Store) -> None:
+    assert store.read_study() is None
+    store.write_study({"study": {}, "runs": []})
+    assert store.read_study() == {"format": 1, "study": {}, "runs": []}
+    (store.folder / "study.json").write_text(json.dumps({"format": 2}))
+    with pytest.raises(StoreUnusable, match="newer rotbench"):
+        store.read_study()
+    (store.folder / "study.json").write_text("{")
+    with pytest.raises(StoreUnusable, match="damaged"):
+        store.read_study()
+
+
+def test_the_lock_names_its_owner(tmp_path: Path) -> None:
+    with (
+        store_lock(tmp_path),
+        pytest.raises(StoreUnusable, match=r"in use by process \d+ on"),
+        store_lock(tmp_path),
+    ):
+        pass
+    with store_lock(tmp_path):
+        pass
+
+
+def test_a_failed_write_leaves_the_old_content_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write_durably(path, b"old")
+    (tmp_path / "blocked").mkdir()
+    with pytest.raises(EnvironmentLacking):
+        write_durably(tmp_path / "file" / "below", b"new")
+    assert path.read_bytes() == b"old"
+    assert {entry.name for entry in tmp_path.iterdir()} == {"file", "blocked"}
