@@ -1,0 +1,150 @@
+"""The command line: exit codes, two lines an error, nothing created by a command that cannot begin."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+STUDY = """
+title = "small"
+seeds = [0]
+[pretext.rotation]
+task = "rotation"
+[[matrix]]
+init = ["random", "rotation"]
+"""
+
+
+def rotbench(*arguments: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "rotbench", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), **environment},
+    )
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    (tmp_path / "study.toml").write_text(STUDY)
+    return tmp_path
+
+
+BAD = {
+    ("run", "gone.toml"): (2, "there is no study file gone.toml", "rotbench new"),
+    ("run",): (2, "there is no study file experiments.toml", "rotbench new"),
+    ("run", "."): (2, "is a folder", "Give the path"),
+    ("run", "study.toml", "--set", "train.lr=-1"): (2, "train.lr: should be greater than 0", "Mend"),
+    ("run", "study.toml", "--set", "train.lrr=1"): (2, 'did you mean "lr"?', "Mend"),
+    ("run", "study.toml", "--set", "pretext.rotation.task=rotatoin"): (2, 'did you mean "rotation"?', "Mend"),
+    ("run", "study.toml", "-k", "init=x"): (2, "no variant matches", "rotbench plan"),
+    ("run", "study.toml", "--jobs", "none"): (2, "not a whole number", "Give how many"),
+    ("run", "study.toml", "--plugins", "gone"): (2, "no such folder", "Give a folder"),
+    ("run", "study.toml", "--device", "nonsense"): (4, "there is no device nonsense", "--device"),
+    ("run", "study.toml", "--engine", "cloud"): (2, "cloud", ""),
+    ("run", "study.toml", "--set", "dataset.name=image-folder", "--data-dir", "gone"): (4, "no folder", "--data-dir"),
+    ("plan", "gone.toml"): (2, "there is no study file", "rotbench new"),
+    ("check", "study.toml", "--set", "seeds=0"): (2, "seeds: should be", "Mend"),
+    ("report",): (2, "results holds no study", "--out"),
+    ("verify", "--out", "gone"): (2, "gone holds no study", "--out"),
+    ("new", "cs44"): (2, 'no study "cs44" ships, did you mean "cs444"?', "Give one"),
+    ("frobnicate",): (2, "No such command", ""),
+}
+
+
+@pytest.mark.parametrize(("arguments", "expected"), BAD.items())
+def test_bad_input_is_told_in_words_with_the_right_exit_code_and_nothing_is_created(
+    study: Path, arguments: tuple[str, ...], expected: tuple[int, str, str]
+) -> None:
+    code, what, todo = expected
+    before = sorted(study.rglob("*"))
+    done = rotbench(*arguments, folder=study)
+    assert done.returncode == code, done.stderr
+    assert what in done.stderr
+    assert todo in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    assert sorted(study.rglob("*")) == before
+
+
+def test_missing_cifar10_says_where_it_was_looked_for_and_where_it_comes_from(study: Path) -> None:
+    """The download is made to fail by a proxy that is not there: no network is used either way."""
+    nowhere = "http://127.0.0.1:9"
+    done = rotbench(
+        "run", "study.toml", "--set", "dataset.name=cifar10", "--data-dir", "data",
+        folder=study, http_proxy=nowhere, https_proxy=nowhere, HTTPS_PROXY=nowhere, no_proxy="",
+    )  # fmt: skip
+    assert done.returncode == 4
+    assert str(study / "data") in done.stderr
+    assert "cifar-10-python.tar.gz" in done.stderr
+    assert "--data-dir" in done.stderr
+    assert not (study / "results").exists()
+
+
+def test_plan_as_json_is_json_and_nothing_else(study: Path) -> None:
+    done = rotbench("plan", "study.toml", "--json", folder=study)
+    assert done.returncode == 0
+    assert done.stderr == ""
+    runs = json.loads(done.stdout)["runs"]
+    assert [(run["kind"], run["variant"], run["state"]) for run in runs] == [
+        ("pretext", {"pretext": "rotation"}, "new"),
+        ("downstream", {"init": "random"}, "new"),
+        ("downstream", {"init": "rotation"}, "new"),
+    ]
+    assert runs[2]["needs"] == [runs[0]["id"]]
+    assert set(runs[0]) == {"id", "kind", "variant", "seed", "needs", "state", "reason", "estimated_seconds"}
+    assert not (study / "results").exists()
+
+
+def test_check_and_plugins_as_json(study: Path) -> None:
+    assert json.loads(rotbench("check", "study.toml", "--json", folder=study).stdout) == {"faults": []}
+    done = rotbench("check", "study.toml", "--json", "--set", "train.lr=-1", folder=study)
+    assert done.returncode == 2
+    assert "train.lr" in json.loads(done.stdout)["faults"][0]
+    (study / "plugins").mkdir()
+    (study / "plugins" / "broken.py").write_text("raise RuntimeError('no')")
+    listed = json.loads(rotbench("plugins", "--json", folder=study).stdout)["plugins"]
+    assert {"kind", "name", "origin", "version", "summary", "options", "error"} == set(listed[0])
+    assert [entry["error"] for entry in listed if entry["error"]] == ["RuntimeError: no"]
+    # A broken plugin is no fault of a study that does not need it, and is named where a name is not found.
+    assert rotbench("check", "study.toml", folder=study).returncode == 0
+    done = rotbench("check", "study.toml", "--set", "pretext.rotation.task=mine", folder=study)
+    assert "broken.py: RuntimeError: no" in done.stderr
+    done = rotbench("check", "study.toml", "--set", "pretext.rotation.task=mine", "--no-plugins", folder=study)
+    assert "broken.py" not in done.stderr
+
+
+def test_new_writes_a_study_and_never_over_another(tmp_path: Path) -> None:
+    assert rotbench("new", folder=tmp_path).returncode == 0
+    assert rotbench("check", folder=tmp_path).returncode == 0
+    done = rotbench("new", folder=tmp_path)
+    assert (done.returncode, "exists already" in done.stderr) == (2, True)
+    assert rotbench("new", "cs444", "sub/folder", folder=tmp_path).returncode == 0
+    assert (tmp_path / "sub" / "folder" / "cs444.toml").exists()
+
+
+def test_a_reader_who_leaves_is_no_error(study: Path) -> None:
+    done = subprocess.run(  # noqa: S602  the pipe is what is tested
+        f"{sys.executable} -m rotbench plan study.toml | head -n 1",
+        shell=True,
+        cwd=study,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
+    )
+    assert done.stderr == ""
+
+
+def test_help_names_every_command(tmp_path: Path) -> None:
+    done = rotbench("--help", folder=tmp_path)
+    commands = ("run", "plan", "report", "check", "plugins", "verify", "new")
+    assert all(f"  {command} " in done.stdout for command in commands)
+    assert rotbench("--version", folder=tmp_path).stdout.startswith("rotbench, version 0.1.0")

@@ -1,0 +1,204 @@
+"""The trainer: frozen is frozen, it learns, and the same seed gives the same bits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import pytest
+import torch
+from torch import Tensor
+
+from rotbench.data import channel_statistics, updates_per_epoch
+from rotbench.feed import Feed
+from rotbench.hookspecs import STAGES, Parameter
+from rotbench.models import Network, build_backbone, named_parameters, parameters_of, state_sha256
+from rotbench.proof import Unproven, freeze_proof, start_proof
+from rotbench.settings import TrainSettings
+from rotbench.streams import drawing
+from rotbench.tasks import Classification, Task
+from rotbench.train import Diverged, Phase, Trained, choose_precision, evaluate, fit, make_optimizer, phases_of, predict
+
+
+@dataclass(frozen=True)
+class Below:
+    """Trains layer4 and the head, from an epoch on."""
+
+    batchnorm: Literal["eval", "train"] = "eval"
+    stage: str = "layer4"
+    name: str = "below"
+
+    def trainable(self, parameter: Parameter, epoch: int, epochs: int) -> bool:
+        return STAGES.index(parameter.stage) >= STAGES.index(self.stage)
+
+
+def digits(count: int) -> tuple[Tensor, Tensor]:
+    from sklearn.datasets import load_digits
+
+    scans, labels = load_digits(return_X_y=True)
+    grey = torch.tensor(scans[:count]).reshape(-1, 1, 8, 8).mul(15).to(torch.uint8)
+    pixels = grey.repeat_interleave(4, 2).repeat_interleave(4, 3).expand(-1, 3, -1, -1).contiguous()
+    return pixels, torch.tensor(labels[:count])
+
+
+def feed(count: int = 24, batch_size: int = 12, seed: int = 0, augment: tuple[str, ...] = ("crop",)) -> Feed:
+    pixels, labels = digits(count)
+    mean, std = channel_statistics(pixels)
+    return Feed(
+        task=Task(Classification()),
+        pixels=pixels,
+        labels=labels,
+        subset=torch.arange(count),
+        test_pixels=pixels,
+        test_labels=labels,
+        mean=mean,
+        std=std,
+        augment=augment,
+        batch_size=batch_size,
+        updates=updates_per_epoch(count, batch_size),
+        seed=seed,
+        kind="downstream",
+        name="classification",
+    )
+
+
+def network(seed: int = 0) -> Network:
+    backbone = build_backbone("resnet18", "imagenet", seed)
+    with drawing(seed, "head", "downstream"):
+        head = torch.nn.Linear(512, 10)
+    made = Network(backbone, head)
+    made.to(memory_format=torch.channels_last)
+    return made
+
+
+def tensors(made: Network) -> dict[str, Tensor]:
+    buffers = dict(made.backbone.named_buffers())
+    return {name: tensor.detach().clone() for name, tensor in {**named_parameters(made), **buffers}.items()}
+
+
+def trained(made: Network, fed: Feed, policy: Any, **changes: Any) -> Trained:
+    torch.set_num_threads(1)
+    settings = replace(TrainSettings(epochs=1, lr=0.001), **changes)
+    return fit(made, fed, policy, settings, precision="fp32", report=lambda row: None)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+def test_frozen_weights_are_bit_equal_even_with_weight_decay(optimizer: str) -> None:
+    made = network()
+    before = tensors(made)
+    trained(made, feed(), Below(), optimizer=optimizer, weight_decay=0.1)
+    after = tensors(made)
+    for name, tensor in after.items():
+        frozen = name.split(".")[0] not in ("layer4", "fc")
+        assert torch.equal(tensor, before[name]) == frozen, name
+    assert len(after) == 62 + 60  # parameters, and three buffers of each of 20 BatchNorm modules
+
+
+def test_frozen_batchnorm_in_train_mode_moves_its_buffers_and_nothing_else() -> None:
+    made = network()
+    before = tensors(made)
+    done = trained(made, feed(), Below("train"))
+    after = tensors(made)
+    for name, tensor in after.items():
+        moves = name.split(".")[0] in ("layer4", "fc") or "running" in name or "tracked" in name
+        assert torch.equal(tensor, before[name]) != moves, name
+    proof = freeze_proof("below", parameters_of(made), done.ever_trained, before, after)
+    assert proof["largest_change_of_frozen_parameter"] == 0
+    assert proof["largest_change_of_frozen_buffer"] > 0
+    assert proof["trainable_parameters"] == sum(
+        tensor.numel() for name, tensor in named_parameters(made).items() if name.split(".")[0] in ("layer4", "fc")
+    )
+    assert proof["trainable_by_stage"]["fc"] == 512 * 10 + 10
+    assert proof["largest_change_by_stage"]["layer4"] == {"parameters": None, "buffers": None}
+
+
+def test_a_freeze_that_leaks_is_named() -> None:
+    made = network()
+    before = tensors(made)
+    after = {name: tensor.clone() for name, tensor in before.items()}
+    after["layer1.0.conv1.weight"][0, 0, 0, 0] += 1e-7
+    with pytest.raises(Unproven, match=r"below leaks: layer1\.0\.conv1\.weight"):
+        freeze_proof("below", parameters_of(made), {"fc.weight", "fc.bias"}, before, after)
+
+
+def test_an_init_that_changes_nothing_or_claims_too_much_is_named() -> None:
+    state = {"conv1.weight": torch.ones(2), "bn1.weight": torch.ones(2)}
+    with pytest.raises(Unproven, match="claims 1 tensors and changed none"):
+        start_proof("checkpoint", state, state, ["conv1.weight"], set())
+    with pytest.raises(Unproven, match="does not have: conv9"):
+        start_proof("checkpoint", state, state, ["conv9"], set())
+    other = {**state, "conv1.weight": torch.zeros(2)}
+    proof = start_proof("checkpoint", state, other, ["conv1.weight"], {"fc.weight"})
+    assert (proof["claimed"], proof["changed"], proof["missing"]) == (1, 1, ["bn1.weight"])
+    assert proof["unexpected"] == ["fc.weight"]
+    assert proof["backbone_sha256"] == state_sha256(other) != proof["seed_backbone_sha256"] == state_sha256(state)
+
+
+def test_the_loss_falls_to_near_zero_on_64_images() -> None:
+    made = network()
+    fed = feed(64, 64, augment=())
+    done = trained(made, fed, Below(stage="stem"), epochs=25, schedule="cosine")
+    assert done.history[0]["train_loss"] > 1.5
+    assert done.history[-1]["train_loss"] < 0.05
+    assert done.history[-1]["train_accuracy"] == 1
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_does_not() -> None:
+    hashes = []
+    for seed in (0, 0, 1):
+        made = network(seed)
+        torch.rand(seed + 1)  # what else is drawn from the global generator does not matter
+        trained(made, feed(seed=seed), Below(stage="stem"))
+        hashes.append(state_sha256(tensors(made)))
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_history_says_what_was_done() -> None:
+    rows: list[dict[str, float]] = []
+    made = network()
+    fed = feed()
+    settings = TrainSettings(epochs=3, lr=0.01, step_epochs=2)
+    done = fit(made, fed, Below(), settings, precision="fp32", report=rows.append)
+    assert [row["epoch"] for row in done.history] == [1, 2, 3]
+    assert [row["lr"] for row in done.history] == pytest.approx([0.01, 0.01, 0.001])
+    assert tuple(row for row in rows if "lr" in row) == done.history
+    final = evaluate(made, fed, "fp32")
+    assert (final.loss, final.score) == (done.history[-1]["test_loss"], done.history[-1]["test_accuracy"])
+    predicted, confidence = predict(made, fed, "fp32")
+    assert float((predicted == fed.test_labels).double().mean()) == done.history[-1]["test_accuracy"]
+    assert bool(((confidence >= 0.1) & (confidence <= 1)).all())
+
+
+def test_a_loss_that_is_not_a_number_ends_the_run_with_epoch_and_step() -> None:
+    made = network()
+    with torch.no_grad():
+        made.head.bias[0] = float("nan")
+    with pytest.raises(Diverged, match=r"loss is nan at epoch 1, step 1"):
+        trained(made, feed(), Below())
+
+
+def test_optimisers_are_torchs_own() -> None:
+    """One step by hand from the definitions: SGD with nesterov momentum and decay, decoupled decay of AdamW."""
+    for name, expected in (("sgd", 1 - 0.1 * (0.5 + 0.1) * 1.9), ("adamw", 1 - 0.1 * 0.1 - 0.1)):
+        weight = torch.nn.Parameter(torch.ones(1))
+        optimizer = make_optimizer([weight], name, lr=0.1, weight_decay=0.1, momentum=0.9, nesterov=name == "sgd")
+        weight.grad = torch.full((1,), 0.5)
+        optimizer.step()
+        assert weight.item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_phases() -> None:
+    @dataclass(frozen=True)
+    class Twice:
+        def restart(self, epoch: int, epochs: int) -> float | None:
+            return 0.1 if epoch == epochs // 2 + 1 else None
+
+    assert phases_of(Below(), 4) == [Phase(1, 4, 1.0)]
+    assert phases_of(Twice(), 4) == [Phase(1, 2, 1.0), Phase(3, 4, 0.1)]
+
+
+def test_precision_is_chosen_for_the_device() -> None:
+    assert choose_precision("fp32", "cpu") == "fp32"
+    assert choose_precision("auto", "cpu") in ("bf16", "fp32")
+    with pytest.raises(ValueError, match="needs a GPU"):
+        choose_precision("fp16", "cpu")
