@@ -172,7 +172,7 @@ def test_history_says_what_was_done() -> None:
 def test_a_loss_that_is_not_a_number_ends_the_run_with_epoch_and_step() -> None:
     made = network()
     with torch.no_grad():
-        made.head.bias[0] = float("nan")
+        named_parameters(made)["fc.bias"][0] = float("nan")
     with pytest.raises(Diverged, match=r"loss is nan at epoch 1, step 1"):
         trained(made, feed(), Below())
 
