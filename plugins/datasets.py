@@ -337,9 +337,10 @@ def _prepare(name: str, root: Path, files: dict[str, str], download: Callable[[P
 
     if not _missing(name, root, files):
         return
+    created, lock = not root.exists(), root / f".{name}.lock"
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with FileLock(root / f".{name}.lock"):
+        with FileLock(lock):
             missing = _missing(name, root, files)
             if not missing:
                 return
@@ -352,6 +353,10 @@ def _prepare(name: str, root: Path, files: dict[str, str], download: Callable[[P
                     (root / relative).parent.mkdir(parents=True, exist_ok=True)
                     (Path(folder) / relative).replace(root / relative)
     except (OSError, RuntimeError) as error:
+        with contextlib.suppress(OSError):  # what could not begin leaves nothing behind
+            lock.unlink()
+            if created:
+                root.rmdir()
         reason = str(getattr(error, "reason", error)).split("\n")[0]
         raise EnvironmentLacking(f"{name} is not in {root} and could not be downloaded ({reason})", todo) from error
 

@@ -119,7 +119,7 @@ def run(
     check_store(plan, store)
     existed = out.exists()
     store.create()
-    screen = Lines() if verbose else watcher(quiet=quiet)
+    screen = Lines(plan.runs) if verbose else watcher(plan.runs, quiet=quiet)
     with store_lock(out):
         try:
             command = " ".join(["rotbench", "run", study.name, *(f"--set {change}" for change in changes)])
@@ -139,9 +139,10 @@ def finish(store: Store, ended: Any, *, quiet: bool) -> None:
     if not quiet:
         from rotbench.compare import variants
         from rotbench.results import collect
+        from rotbench.terminal import final_lines
 
-        for summary in variants(collect(store)):
-            click.echo(variant_line(summary), err=True)
+        for line in final_lines(variants(collect(store))):
+            click.echo(line, err=True)
     if ended.signal:
         click.echo(f"stopped, {ended.done} of {ended.planned} done; run the same command again to continue", err=True)
     elif ended.failed:
@@ -150,18 +151,6 @@ def finish(store: Store, ended: Any, *, quiet: bool) -> None:
     if ended.signal:
         sys.exit(128 + ended.signal)
     sys.exit(EXIT_RUN_FAILED if ended.failed else EXIT_OK)
-
-
-def variant_line(summary: Any) -> str:
-    """A variant's result in one line."""
-    words = ", ".join(
-        f"{key} {value['name'] if isinstance(value, dict) else value}" for key, value in summary.variant.items()
-    )
-    estimate = summary.estimate
-    if estimate is None:
-        return f"  {words}: no finished run of {summary.planned}"
-    interval = f", 95 % t interval {estimate.low:.1%} to {estimate.high:.1%}" if estimate.low is not None else ""
-    return f"  {words}: {estimate.mean:.1%}{interval}, n = {summary.n} of {summary.planned} seeds"
 
 
 @cli.command()
@@ -383,12 +372,13 @@ def show_plan(plan: Plan, store: Store, *, as_json: bool) -> None:
     from rotbench.terminal import run_words
 
     states: dict[str, int] = {}
+    words = run_words(plan.runs)
     for run in plan.runs:
         if run.id in plan.selected:
             stands: Standing = standing[run.id]
             states[stands.state] = states.get(stands.state, 0) + 1
             reason = f": {stands.reason}" if stands.reason else ""
-            click.echo(f"{run_words(run):<48} {stands.state}{reason}")
+            click.echo(f"{words[run.id]:<40} {stands.state}{reason}")
     click.echo(", ".join(f"{count} {state}" for state, count in states.items()))
 
 

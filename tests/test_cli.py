@@ -85,7 +85,7 @@ def test_missing_cifar10_says_where_it_was_looked_for_and_where_it_comes_from(st
     assert str(study / "data") in done.stderr
     assert "cifar-10-python.tar.gz" in done.stderr
     assert "--data-dir" in done.stderr
-    assert not (study / "results").exists()
+    assert [path.name for path in study.iterdir()] == ["study.toml"]
 
 
 def test_plan_as_json_is_json_and_nothing_else(study: Path) -> None:
