@@ -1,0 +1,135 @@
+"""The wheel in a clean environment, and the bare clone: both find plugins, templates and studies."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import venv
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SHIPPED = {
+    ("pretext task", "rotation"),
+    ("init", "random"),
+    ("init", "checkpoint"),
+    ("init", "imagenet"),
+    ("freeze policy", "none"),
+    ("freeze policy", "below"),
+    ("freeze policy", "head-only"),
+    ("dataset", "digits"),
+    ("dataset", "cifar10"),
+    ("dataset", "image-folder"),
+}
+STUDY = """
+title = "From the wheel"
+seeds = [0]
+[train]
+epochs = 1
+[[matrix]]
+init = ["random"]
+freeze = ["head-only"]
+labels_per_class = 2
+updates = "epochs"
+"""
+#: What a clone holds; not what lies about in a working folder.
+TRACKED = ("rotbench", "plugins", "templates", "studies", "experiments.toml", "pyproject.toml", "README.md", "LICENSE")
+
+pytestmark = pytest.mark.timeout(1800)  # pip fetches torch where it has not kept it
+
+
+def run(*command: str | Path, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    return subprocess.run(
+        [str(word) for word in command],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**clean, **environment},
+    )
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of what is in the project, with nothing installed."""
+    folder = tmp_path_factory.mktemp("clone")
+    ignored = shutil.ignore_patterns("__pycache__", "*.pyc")
+    for name in TRACKED:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=ignored)
+        else:
+            shutil.copy(source, folder / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("wheel")
+    done = run(sys.executable, "-m", "build", "--wheel", "--outdir", target, clone, folder=clone)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (built,) = target.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The program as installed from the wheel, with its dependencies, into an environment of its own."""
+    environment = tmp_path_factory.mktemp("environment")
+    venv.create(environment, with_pip=True)
+    done = run(environment / "bin" / "python", "-m", "pip", "install", "--quiet", wheel, folder=environment)
+    assert done.returncode == 0, done.stderr
+    yield environment / "bin" / "rotbench"
+    shutil.rmtree(environment)  # gigabytes, which pytest would keep for three runs
+
+
+def shipped_plugins(listed: str) -> set[tuple[str, str]]:
+    plugins = json.loads(listed)["plugins"]
+    assert [plugin["error"] for plugin in plugins if plugin["error"]] == []
+    return {(plugin["kind"], plugin["name"]) for plugin in plugins}
+
+
+def test_the_wheel_installs_one_package_and_carries_all_it_needs(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == {"rotbench"}
+    expected = {f"rotbench/_plugins/{path.name}" for path in (ROOT / "plugins").glob("*.py")}
+    expected |= {f"rotbench/_studies/{path.name}" for path in (ROOT / "studies").glob("*.toml")}
+    expected |= {
+        f"rotbench/_templates/{path.relative_to(ROOT / 'templates')}"
+        for path in (ROOT / "templates").rglob("*")
+        if path.is_file()
+    }
+    expected |= {"rotbench/_studies/experiments.toml", "rotbench/py.typed"}
+    assert expected <= set(names)
+    assert len(expected) > 10
+
+
+def test_a_study_runs_from_the_wheel_in_an_empty_folder(installed: Path, tmp_path: Path) -> None:
+    assert run(installed, "new", folder=tmp_path).returncode == 0
+    assert run(installed, "check", folder=tmp_path).returncode == 0
+    assert run(installed, "new", "cs444", folder=tmp_path).returncode == 0
+    assert shipped_plugins(run(installed, "plugins", "--json", folder=tmp_path).stdout) >= SHIPPED
+    (tmp_path / "small.toml").write_text(STUDY)
+    done = run(installed, "run", "small.toml", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "results" / "report.html").read_text()
+    assert "From the wheel" in page
+    (trained,) = json.loads((tmp_path / "results" / "results.json").read_text())["runs"]
+    assert trained["status"] == "done"
+
+
+def test_a_bare_clone_finds_its_plugins_and_studies(clone: Path, tmp_path: Path) -> None:
+    """With the dependencies at hand but rotbench not installed: ``python -m rotbench`` in the clone."""
+    listed = run(sys.executable, "-m", "rotbench", "plugins", "--json", folder=clone, PYTHONPATH=str(clone))
+    assert shipped_plugins(listed.stdout) >= SHIPPED
+    assert run(sys.executable, "-m", "rotbench", "check", folder=clone, PYTHONPATH=str(clone)).returncode == 0
+    done = run(sys.executable, "-m", "rotbench", "new", "cs444", folder=tmp_path, PYTHONPATH=str(clone))
+    assert done.returncode == 0
+    assert (tmp_path / "cs444.toml").exists()
