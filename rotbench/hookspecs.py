@@ -7,6 +7,7 @@ the keyword arguments that they name and no others.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -203,8 +204,7 @@ class Dataset(Protocol):
 
 def keywords(method: Callable[..., Any], **offered: Any) -> dict[str, Any]:
     """Of ``offered``, what ``method`` names among its parameters (all of it where it takes ``**kwargs``)."""
-    code = method.__code__ if hasattr(method, "__code__") else method.__call__.__code__  # type: ignore[operator]
-    if code.co_flags & 0x08:
+    parameters = inspect.signature(method).parameters
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
         return offered
-    named = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
-    return {name: value for name, value in offered.items() if name in named}
+    return {name: value for name, value in offered.items() if name in parameters}

@@ -166,7 +166,8 @@ class _Planner:
         if train["augment"] == "auto":
             train["augment"] = augment
         settings = {**settings, "train": train}
-        parent = trained[settings["init"]["pretext"]] if "pretext" in settings["init"] else None
+        parent_name = settings["init"].get("pretext")
+        parent = trained[parent_name] if parent_name is not None else None
         keys = {"dataset": "dataset", "init": "init", "task": "pretext task", "freeze": "freeze policy"}
         plugins = tuple(
             self.used[(plugin, settings[key]["name"])].reference for key, plugin in keys.items() if key in settings

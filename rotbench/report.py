@@ -10,7 +10,6 @@ import base64
 import csv
 import hashlib
 import io
-import itertools
 import json
 import math
 import re
@@ -23,8 +22,23 @@ import jinja2
 from markupsafe import Markup
 
 from rotbench import compare, figures
-from rotbench.compare import Contrast, Results, Run, Variant, VariantSummary, as_written
+from rotbench.answer import sentences
+from rotbench.compare import Contrast, Results, Run, VariantSummary, as_written
+from rotbench.drawings import drawings, seed_lines
+from rotbench.evidence import proof, seed_rows
 from rotbench.resources import templates_folder
+from rotbench.wording import (
+    axes_of,
+    exact,
+    labels_by_axis,
+    p_value,
+    percent,
+    points,
+    pretext_labels,
+    run_label,
+    span,
+    variant_labels,
+)
 
 MEASURED = ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "lr", "seconds")
 CSV_COLUMNS = ("id", "kind", "seed", "repeat", "epoch", *MEASURED)
@@ -33,17 +47,6 @@ ROUNDED = ("train_loss", "train_accuracy", "test_loss", "lr", "seconds")
 DIGITS = 5
 
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
-
-
-@dataclass(frozen=True)
-class Sentence:
-    """One sentence of the answer: a mark (the verdict) and a text; ``tone`` is the mark as one word for its style."""
-
-    tone: str
-    mark: str
-    text: str
-    contrast: Contrast
-    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -74,35 +77,6 @@ class PretextRow:
     planned: int
     estimate: compare.Estimate | None
     chance: float | None
-
-
-@dataclass(frozen=True)
-class ProofRow:
-    """What one run recorded about its start and its frozen part; ``failures`` and ``remarks`` are in words."""
-
-    run: Run
-    failures: tuple[str, ...]
-    remarks: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class SeedRow:
-    """Whether all runs of one seed were built on one random backbone, and all downstream runs on one head.
-
-    ``same_start`` says whether a random downstream run starts from the very backbone that the pretext run started
-    from; None where one of the two is not there.
-    """
-
-    seed: int
-    runs: int
-    same_backbone: bool
-    same_head: bool
-    same_start: bool | None
-
-    @property
-    def holds(self) -> bool:
-        """Whether nothing that is known of this seed is unequal."""
-        return self.same_backbone and self.same_head and self.same_start is not False
 
 
 @dataclass(frozen=True)
@@ -263,221 +237,12 @@ class _Embedded(HTMLParser):
             self.results += data
 
 
-# How numbers are written on the page
-
-
-def percent(fraction: float, digits: int = 1) -> str:
-    """0.641 -> ``64.1 %``, with a space that does not break."""
-    return f"{100 * fraction:.{digits}f}\N{NO-BREAK SPACE}%"
-
-
-def points(fraction: float, sign: bool = True) -> str:
-    """A difference of accuracies in percentage points, one digit: 0.176 -> ``+17.6``."""
-    text = f"{100 * fraction:+.1f}" if sign else f"{100 * fraction:.1f}"
-    return text.replace("-0.0", "0.0").replace("+0.0", "0.0").replace("-", "\N{MINUS SIGN}")
-
-
-def span(interval: tuple[float, float]) -> str:
-    """An interval in percentage points: ``16.9 to 18.3``."""
-    return f"{points(interval[0], sign=False)} to {points(interval[1], sign=False)}"
-
-
-def p_value(p: float) -> str:
-    """A p value to two or three digits, ``< 0.001`` where smaller."""
-    if p < 0.001:
-        return "<\N{NO-BREAK SPACE}0.001"
-    return f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
-
-
-def exact(number: float | None) -> str:
-    """The shortest text that reads back as the same float; empty for None."""
-    return "" if number is None else repr(float(number))
-
-
-# Labels
-
-
-def axes_of(variants: Sequence[Variant]) -> list[str]:
-    """Every key that some variant sets, in order of first appearance."""
-    return list(dict.fromkeys(key for variant in variants for key in variant))
-
-
-def _labels_by_axis(variants: Sequence[Variant]) -> dict[str, dict[str, str]]:
-    return {
-        axis: compare.axis_labels([variant[axis] for variant in variants if axis in variant])
-        for axis in axes_of(variants)
-    }
-
-
-def _varying(variants: Sequence[Variant]) -> list[str]:
-    """The axes on which the variants differ; the first one alone where they do not."""
-    axes = axes_of(variants)
-    differing = [axis for axis in axes if len({as_written(variant.get(axis)) for variant in variants}) > 1]
-    return differing or axes[:1]
-
-
-def variant_labels(variants: Sequence[Variant], without: Sequence[str] = ()) -> dict[str, str]:
-    """A label for each variant, by ``as_written``: its values on the axes that vary, ``rotation / below``.
-
-    ``without`` are axes to leave out. Numbers and switches carry their axis' name: ``rotation / lr 0.1``.
-    """
-    by_axis = _labels_by_axis(variants)
-    shown = [axis for axis in _varying(variants) if axis not in without]
-
-    def part(axis: str, value: Any) -> str:
-        label = by_axis[axis][as_written(value)]
-        return label if axis in ("init", "freeze") else f"{axis} {label}"
-
-    return {
-        as_written(variant): " / ".join(part(axis, variant[axis]) for axis in shown if axis in variant) or "all"
-        for variant in variants
-    }
-
-
-def pretext_labels(results: Results) -> dict[str, str]:
-    """The names of the pretext runs, by ``as_written`` of their variant."""
-    return {
-        as_written(variant): str(variant["pretext"]) for variant, _ in compare.by_variant(results["runs"], "pretext")
-    }
-
-
-def run_label(run: Run, labels: Mapping[str, str]) -> str:
-    """A run in words: ``rotation / below, seed 0``."""
-    name = f"pretext {run['variant']['pretext']}" if run["kind"] == "pretext" else labels[as_written(run["variant"])]
-    return f"{name}, seed {run['seed']}"
-
-
-# The answer
-
-
-def sentences(results: Results, contrasts: Sequence[Contrast]) -> list[Sentence]:
-    """One sentence a contrast, in the study's order."""
-    variants = [summary.variant for summary in compare.variants(results)]
-    by_axis = _labels_by_axis(variants)
-    trained = _trained_words(results["runs"])
-    family = sum(contrast.p_t is not None for contrast in contrasts)
-    baseline_keys = list(results["study"]["baseline"])
-    condition_axes = [
-        axis
-        for axis in axes_of(variants)
-        if axis not in baseline_keys and (axis == "freeze" or axis in _varying(variants))
-    ]
-    said = []
-    for contrast in contrasts:
-        sides = [
-            " / ".join(by_axis[axis][as_written(side[axis])] for axis in baseline_keys if axis in side) or "the rest"
-            for side in (contrast.variant, contrast.baseline)
-        ]
-        conditions = []
-        for axis in condition_axes:
-            if axis in contrast.variant:
-                value = as_written(contrast.variant[axis])
-                plain = f"{axis} is {by_axis[axis][value]}"
-                conditions.append(trained.get(value, plain) if axis == "freeze" else plain)
-        when = f" when {' and '.join(conditions)}" if conditions else ""
-        tone, mark = _tone(contrast)
-        text = _sentence(contrast, sides[0], sides[1], when, family, results["study"]["test_images"])
-        said.append(Sentence(tone, mark, text, contrast, tuple(_notes(contrast, results))))
-    return said
-
-
-def _tone(contrast: Contrast) -> tuple[str, str]:
-    if contrast.verdict is None:
-        return "none", "no verdict"
-    return contrast.verdict.split(",")[0].replace(" ", "-"), contrast.verdict
-
-
-def _sentence(contrast: Contrast, variant: str, baseline: str, when: str, family: int, test_images: int | None) -> str:
-    if contrast.difference is None:
-        return f"{variant} against {baseline}{when}: {contrast.reason or 'nothing to compare yet'}."
-    apart = f"{points(abs(contrast.difference), sign=False)} points {'above' if contrast.difference > 0 else 'below'}"
-    if contrast.reason == "one seed":
-        error = ""
-        if contrast.standard_error is not None:
-            error = (
-                f" The test set's binomial standard error of this difference is {100 * contrast.standard_error:.2f} "
-                f"points ({test_images:,} images); it says nothing about other seeds."
-            )
-        return f"{variant} is {apart} {baseline}{when}, from one seed.{error}"
-    because = ", but a run diverged" if contrast.reason == "diverged" else ""
-    if contrast.interval is None:
-        return f"{variant} is {apart} {baseline}{when}, from {contrast.n} of {contrast.planned} seeds{because}."
-    seeds = f"n = {contrast.n} seeds" if contrast.n == contrast.planned else f"{contrast.n} of {contrast.planned} seeds"
-    interval = f"95 % t interval {span(contrast.interval)}, {seeds}"
-    if contrast.verdict is None:
-        return f"{variant} against {baseline}{when}: {points(contrast.difference)} points ({interval}){because}."
-    holm = f" after Holm over {family} contrasts" if family > 1 else ""
-    numbers = f"{interval}, p {_equals(contrast.p_holm)}{holm}"
-    if contrast.verdict == "not resolved":
-        return f"{variant} against {baseline}{when}: {points(contrast.difference)} points ({numbers})."
-    if contrast.verdict == "equivalent":
-        apart = points(contrast.difference)
-        return f"{variant} and {baseline} lie within the margin of each other{when}: {apart} points ({numbers})."
-    less = ", by less than the margin" if "," in contrast.verdict else ""
-    normal = "; assuming normal differences" if contrast.assumes_normality else ""
-    return f"{variant} is {apart} {baseline}{when}{less} ({numbers}{normal})."
-
-
-def _equals(p: float | None) -> str:
-    text = p_value(1.0 if p is None else p)
-    return text if text.startswith("<") else f"= {text}"
-
-
-def _trained_words(runs: Sequence[Run]) -> dict[str, str]:
-    """Which stages each freeze policy trained, in words, where that tells the policies apart."""
-    words: dict[str, str] = {}
-    for run in runs:
-        counts = run["provenance"].get("freeze", {}).get("trainable_by_stage")
-        if run["kind"] == "downstream" and "freeze" in run["variant"] and counts:
-            trained = [stage for stage, count in counts.items() if count]
-            everything = len(trained) == len(counts) and not run["provenance"]["freeze"]["frozen_parameters"]
-            words[as_written(run["variant"]["freeze"])] = "everything is trained" if everything else _only(trained)
-    told = list(words.values())
-    return {value: text for value, text in words.items() if told.count(text) == 1}
-
-
-def _only(stages: Sequence[str]) -> str:
-    if not stages:
-        return "nothing is trained"
-    listed = " and ".join(filter(None, (", ".join(stages[:-1]), stages[-1])))
-    return f"{listed} {'is' if len(stages) == 1 else 'are'} trained"
-
-
-def _notes(contrast: Contrast, results: Results) -> list[str]:
-    """What a reader must know to take a contrast for what it is."""
-    notes = []
-    if contrast.interval is not None and contrast.interval[0] == contrast.interval[1]:
-        notes.append("All seeds differ by the same amount, so the interval has no width; more seeds would show one.")
-    for summary in compare.variants(results):
-        if (
-            as_written(summary.variant) in (as_written(contrast.variant), as_written(contrast.baseline))
-            and summary.one_set_of_weights
-        ):
-            notes.append(
-                "One side starts from one set of weights: the interval holds for these weights, not for the method."
-            )
-    sides = (as_written(contrast.variant), as_written(contrast.baseline))
-    for run in results["runs"]:
-        kept = run["provenance"]
-        if run["kind"] == "downstream" and as_written(run["variant"]) in sides and "freeze" in kept:
-            untouched = kept["start"]["backbone_sha256"] == kept["start"]["seed_backbone_sha256"]
-            body = [
-                stage for stage, count in kept["freeze"]["trainable_by_stage"].items() if not count and stage != "fc"
-            ]
-            if untouched and body and kept["freeze"]["batchnorm"] == "eval":
-                notes.append("The frozen BatchNorm of the random side keeps mean 0 and variance 1, as it was built.")
-    return list(dict.fromkeys(notes))
-
-
-# Tables
-
-
 def final_rows(
     results: Results, summaries: Sequence[VariantSummary], contrasts: Sequence[Contrast], labels: Mapping[str, str]
 ) -> list[FinalRow]:
     """One row a variant, in the study's order."""
     axes = axes_of([summary.variant for summary in summaries])
-    by_axis = _labels_by_axis([summary.variant for summary in summaries])
+    by_axis = labels_by_axis([summary.variant for summary in summaries])
     of = {as_written(contrast.variant): contrast for contrast in contrasts}
     unpaired = {as_written(variant) for variant in compare.without_partner(results)}
     baseline = results["study"]["baseline"]
@@ -516,55 +281,10 @@ def pretext_rows(results: Results) -> list[PretextRow]:
 def curve_table(results: Results, kind: str, labels: Mapping[str, str]) -> CurveTable:
     """What the curves show, as numbers: the mean test accuracy (or score) of finished seeds by epoch."""
     groups = compare.by_variant(results["runs"], kind)
-    means = [figures.mean_curve(_lines(runs)) for _, runs in groups]
+    means = [figures.mean_curve(seed_lines(runs)) for _, runs in groups]
     epochs = max((len(mean) for mean in means), default=0)
     rows = [tuple(mean[epoch].mean if epoch < len(mean) else None for mean in means) for epoch in range(epochs)]
     return CurveTable(tuple(labels[as_written(variant)] for variant, _ in groups), tuple(rows))
-
-
-def proof(run: Run) -> ProofRow:
-    """Hold what a run recorded against what it claims."""
-    start, freeze = run["provenance"]["start"], run["provenance"].get("freeze", {})
-    failures, remarks = [], []
-    if start["equals_parent"] is False:
-        failures.append("the starting weights are not those of the run it was to start from")
-    if start["missing"]:
-        failures.append(
-            f"{_tensors(len(start['missing']))} of the backbone not found in the source and left at random values"
-        )
-    if start["claimed"] and not start["changed"]:
-        failures.append("the init claims to have set weights, but none changed")
-    elif start["changed"] < start["claimed"]:
-        remarks.append(f"{_tensors(start['claimed'] - start['changed'])} claimed but left unchanged")
-    if start["unexpected"]:
-        remarks.append(f"{_tensors(len(start['unexpected']))} of the source not used")
-    if freeze.get("largest_change_of_frozen_parameter"):
-        failures.append("a frozen parameter changed")
-    if freeze.get("batchnorm") == "eval" and freeze.get("largest_change_of_frozen_buffer"):
-        failures.append("a running statistic of a frozen BatchNorm changed")
-    return ProofRow(run, tuple(failures), tuple(remarks))
-
-
-def _tensors(count: int) -> str:
-    return f"{count} tensor" if count == 1 else f"{count} tensors"
-
-
-def seed_rows(runs: Sequence[Run]) -> list[SeedRow]:
-    """For each seed and model, whether all its runs were built on the same random weights."""
-    groups: dict[tuple[int, str], list[Run]] = {}
-    for run in runs:
-        if "start" in run["provenance"]:
-            groups.setdefault((run["seed"], as_written(run["settings"].get("model"))), []).append(run)
-    rows = []
-    for (seed, _), group in sorted(groups.items(), key=lambda item: item[0]):
-        starts = [(run["kind"], run["provenance"]["start"]) for run in group]
-        built = {start["seed_backbone_sha256"] for _, start in starts}
-        heads = {start["head_sha256"] for kind, start in starts if kind == "downstream"}
-        pretrained = {start["backbone_sha256"] for kind, start in starts if kind == "pretext" and not start["claimed"]}
-        random = {start["backbone_sha256"] for kind, start in starts if kind == "downstream" and not start["claimed"]}
-        same_start = len(pretrained | random) == 1 if pretrained and random else None
-        rows.append(SeedRow(seed, len(group), len(built) == 1, len(heads) <= 1, same_start))
-    return rows
 
 
 def troubled(runs: Sequence[Run]) -> list[tuple[str, Run, str]]:
@@ -606,130 +326,3 @@ def _flat(settings: Mapping[str, Any], above: str = "") -> list[tuple[str, Any]]
 def distinct(items: Sequence[Mapping[str, Any]], key: str) -> list[Any]:
     """The different values that ``items`` have under ``key``, in order of first appearance."""
     return list({as_written(item[key]): item[key] for item in items if item.get(key)}.values())
-
-
-# Figures
-
-
-def drawings(
-    results: Results, summaries: Sequence[VariantSummary], contrasts: Sequence[Contrast], labels: Mapping[str, str]
-) -> dict[str, Markup]:
-    """Each figure by its name; empty where there is nothing to draw."""
-    study = results["study"]
-    variants = [summary.variant for summary in summaries]
-    styles = styles_of(variants)
-    keys = {as_written(variant): f"v{place}" for place, variant in enumerate(variants)}
-    drawn: dict[str, str] = {}
-
-    rows = [
-        figures.Row(
-            key=keys[as_written(summary.variant)],
-            label=labels[as_written(summary.variant)],
-            style=styles[as_written(summary.variant)],
-            values=tuple(summary.accuracies.values()),
-            estimate=summary.estimate,
-            references=_references(study, summary.variant),
-            faint=summary.diverged or summary.n < summary.planned,
-        )
-        for summary in summaries
-        if summary.estimate is not None
-    ]
-    if rows:
-        drawn["finals"] = figures.dots("finals", "Final test accuracy of each variant", rows, study["chance"])
-
-    paired = [
-        figures.Row(
-            key=keys[as_written(contrast.variant)],
-            label=labels[as_written(contrast.variant)],
-            style=styles[as_written(contrast.variant)],
-            values=tuple(contrast.differences.values()),
-            estimate=compare.mean_interval(list(contrast.differences.values())),
-            faint=contrast.verdict is None,
-        )
-        for contrast in contrasts
-        if contrast.differences
-    ]
-    if paired:
-        margin = study.get("margin", compare.MARGIN)
-        drawn["differences"] = figures.differences("differences", "Paired differences to the baseline", paired, margin)
-
-    panels = curve_panels(results, variants, styles, keys)
-    if panels:
-        drawn["curves"] = figures.curves("curves", "Test accuracy by epoch", panels)
-    pretexts = pretext_panels(results)
-    if pretexts:
-        drawn["pretexts"] = figures.curves("pretexts", "Pretext score by epoch", pretexts, alone=True)
-    names = ("finals", "differences", "curves", "pretexts")
-    return {name: Markup(drawn.get(name, "")) for name in names}  # noqa: S704 -- our own SVG, its texts escaped
-
-
-def styles_of(variants: Sequence[Variant]) -> dict[str, int]:
-    """A style for each variant, the same for variants that differ in the freeze policy alone."""
-    without = ("freeze",) if len({as_written(v.get("freeze")) for v in variants}) < len(variants) else ()
-    names = variant_labels(variants, without)
-    order = list(dict.fromkeys(names.values()))
-    return {key: order.index(name) for key, name in names.items()}
-
-
-def curve_panels(
-    results: Results, variants: Sequence[Variant], styles: Mapping[str, int], keys: Mapping[str, str]
-) -> list[figures.Panel]:
-    """Curves of the downstream runs: a panel a freeze policy where there is more than one."""
-    chance = results["study"]["chance"]
-    levels = ((chance, "chance"),) if chance is not None else ()
-    policies = compare.axis_labels([variant["freeze"] for variant in variants if "freeze" in variant])
-    faceted = len(policies) > 1 and all("freeze" in variant for variant in variants)
-    names = variant_labels(variants, ("freeze",) if faceted else ())
-    panels: dict[str, list[figures.Series]] = {}
-    for variant, runs in compare.by_variant(results["runs"], "downstream"):
-        key = as_written(variant)
-        series = figures.Series(keys[key], names[key], styles[key], _lines(runs))
-        if series.lines:
-            title = f"freeze: {policies[as_written(variant['freeze'])]}" if faceted else ""
-            panels.setdefault(title, []).append(series)
-    return [figures.Panel(title, tuple(series), levels, "test accuracy", True) for title, series in panels.items()]
-
-
-def pretext_panels(results: Results) -> list[figures.Panel]:
-    """Curves of the pretext runs: a panel a kind of score, since only scores of one kind share a scale."""
-    panels: dict[str, list[figures.Series]] = {}
-    levels: dict[str, dict[float, list[str]]] = {}
-    for place, (variant, runs) in enumerate(compare.by_variant(results["runs"], "pretext")):
-        name = variant["pretext"]
-        about = results["study"]["pretexts"].get(name, {})
-        score = about.get("score_name", "accuracy")
-        lines = _lines(runs)
-        if not lines:
-            continue
-        panels.setdefault(score, []).append(figures.Series(f"p{place}", str(name), place, lines))
-        if about.get("chance") is not None:
-            levels.setdefault(score, {}).setdefault(about["chance"], []).append(str(name))
-    return [
-        figures.Panel(
-            title="" if len(panels) == 1 else score,
-            series=tuple(series),
-            levels=tuple((level, f"chance: {', '.join(names)}") for level, names in levels.get(score, {}).items()),
-            label=f"score on test images ({score})",
-            per_cent=score == "accuracy",
-        )
-        for score, series in panels.items()
-    ]
-
-
-def _lines(runs: Sequence[Run]) -> tuple[figures.Line, ...]:
-    """The curves of ``runs`` that have one, each up to the first epoch that was not scored."""
-    lines = []
-    for run in runs:
-        scores = [entry["test_accuracy"] for entry in run["history"]]
-        values = tuple(itertools.takewhile(lambda score: score is not None, scores))
-        if values:
-            lines.append(figures.Line(run["seed"], values, compare.finished(run)))
-    return tuple(lines)
-
-
-def _references(study: Mapping[str, Any], variant: Variant) -> tuple[tuple[float, str], ...]:
-    return tuple(
-        (reference["test_accuracy"], reference["source"])
-        for reference in study["references"]
-        if reference.get("match") and compare.matches_all(variant, reference["match"])
-    )

@@ -151,6 +151,7 @@ def python_command(module: str, *arguments: str) -> list[str]:
 def python_environment(threads: int) -> dict[str, str]:
     """The environment of a worker: how many threads it may use, and where a bare clone's rotbench is imported from."""
     environment = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    environment["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # without it deterministic algorithms are refused on a GPU
     folder = checkout()
     if folder is not None:
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -164,5 +163,7 @@ class Bars:
 
 
 def watcher(runs: Iterable[Run], *, quiet: bool) -> Lines | Bars:
-    """Bars where there is somebody to see them move."""
-    return Bars(runs) if not quiet and sys.stderr.isatty() else Lines(runs, quiet=quiet)
+    """Bars where there is somebody to see them move, on a terminal that can move them."""
+    from rich.console import Console
+
+    return Bars(runs) if not quiet and Console(stderr=True).is_interactive else Lines(runs, quiet=quiet)

@@ -81,7 +81,7 @@ def choose_precision(asked: str, device: str) -> str:
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     if kind == "cpu":
         # Emulated bf16 is slower than fp32, so only processors with instructions for it count.
-        capabilities = torch.cpu.get_capabilities()
+        capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
         return "bf16" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "fp32"
     return "fp32"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -251,3 +252,70 @@ def test_another_number_of_jobs_and_another_folder_give_the_same_bits(
         }
         compared += 1
     assert compared == 4
+
+
+BROKEN_TASK = '''
+"""A task that fails when it is used."""
+from dataclasses import dataclass
+from typing import ClassVar
+from rotbench import hookimpl
+
+@dataclass(frozen=True)
+class Broken:
+    """Fails in its first batch."""
+
+    name: ClassVar[str] = "broken"
+
+    def head(self, features):
+        from torch import nn
+        return nn.Linear(features, 2)
+
+    def make_batch(self, images, generator):
+        raise ValueError("<script>no luck</script>")
+
+@hookimpl
+def register_pretext_tasks():
+    return [Broken]
+'''
+
+FAILING = """
+title = "Some of it fails"
+seeds = [0]
+[train]
+epochs = 6
+[pretext.broken]
+task = "broken"
+[[matrix]]
+init = ["random", "broken"]
+freeze = "head-only"
+labels_per_class = 3
+updates = "epochs"
+[[run]]
+init = "random"
+optimizer = "sgd"
+lr = 1000.0
+labels_per_class = 3
+updates = "epochs"
+"""
+
+
+def test_what_fails_is_named_and_the_rest_is_finished(tmp_path: Path) -> None:
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "broken.py").write_text(BROKEN_TASK)
+    (tmp_path / "study.toml").write_text(FAILING)
+    done = rotbench(tmp_path, "run", "study.toml")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    results = json.loads((tmp_path / "results" / "results.json").read_text())
+    pretext, random, broken, wild = results["runs"]
+    assert random["status"] == "done"
+    assert (pretext["status"], pretext["diverged"]) == ("failed", False)
+    assert pretext["error"] == "ValueError: <script>no luck</script> (in make_batch, broken.py:18)"
+    assert (broken["status"], broken["final"]) == ("skipped", None)
+    assert pretext["id"] in broken["error"]
+    assert (wild["status"], wild["diverged"]) == ("failed", True)
+    assert re.match(r"(test )?loss is (nan|inf) at epoch \d", wild["error"])
+    page = (tmp_path / "results" / "report.html").read_text()
+    assert "&lt;script&gt;no luck" in page
+    assert "<script>no luck" not in page
+    assert rotbench(tmp_path, "run", "study.toml").returncode == 1  # failed runs are not trained again unasked

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from rotbench import compare, report
+from rotbench import compare, evidence, report
 from tests import simulated
 
 Results = dict[str, Any]
@@ -252,9 +252,9 @@ def test_a_diverged_run_is_shown_and_its_nan_is_null_in_the_page() -> None:
 )
 def test_a_proof_that_fails_says_why(part: str, change: dict[str, Any], words: str) -> None:
     run = simulated.results()["runs"][-1]
-    assert report.proof(run).failures == ()
+    assert evidence.proof(run).failures == ()
     run["provenance"][part] |= change
-    assert report.proof(run).failures == (words,)
+    assert evidence.proof(run).failures == (words,)
 
 
 def test_a_proof_that_fails_is_a_red_row_and_an_alarm() -> None:
@@ -273,7 +273,7 @@ def test_runs_of_one_seed_that_were_built_on_other_weights_are_a_failed_proof() 
     results = simulated.results()
     random = next(run for run in results["runs"] if run["variant"].get("init") == "random" and run["seed"] == 1)
     random["provenance"]["start"] |= {"seed_backbone_sha256": "0" * 64, "backbone_sha256": "0" * 64}
-    rows = {row.seed: row for row in report.seed_rows(results["runs"])}
+    rows = {row.seed: row for row in evidence.seed_rows(results["runs"])}
     assert (rows[0].same_backbone, rows[0].same_start) == (True, True)
     assert (rows[1].same_backbone, rows[1].same_start) == (False, False)
     assert "Runs of one seed were not built on the same random weights." in Page(report.render(results)).text

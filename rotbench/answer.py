@@ -1,0 +1,147 @@
+"""The answer of a study: a sentence a contrast, which claims what its numbers carry and no more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rotbench import compare
+from rotbench.compare import Contrast, Results, Run, as_written
+from rotbench.wording import (
+    axes_of,
+    labels_by_axis,
+    p_value,
+    points,
+    span,
+    varying,
+)
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """One sentence of the answer: a mark (the verdict) and a text; ``tone`` is the mark as one word for its style."""
+
+    tone: str
+    mark: str
+    text: str
+    contrast: Contrast
+    notes: tuple[str, ...]
+
+
+def sentences(results: Results, contrasts: Sequence[Contrast]) -> list[Sentence]:
+    """One sentence a contrast, in the study's order."""
+    variants = [summary.variant for summary in compare.variants(results)]
+    by_axis = labels_by_axis(variants)
+    trained = _trained_words(results["runs"])
+    family = sum(contrast.p_t is not None for contrast in contrasts)
+    baseline_keys = list(results["study"]["baseline"])
+    condition_axes = [
+        axis
+        for axis in axes_of(variants)
+        if axis not in baseline_keys and (axis == "freeze" or axis in varying(variants))
+    ]
+    said = []
+    for contrast in contrasts:
+        sides = [
+            " / ".join(by_axis[axis][as_written(side[axis])] for axis in baseline_keys if axis in side) or "the rest"
+            for side in (contrast.variant, contrast.baseline)
+        ]
+        conditions = []
+        for axis in condition_axes:
+            if axis in contrast.variant:
+                value = as_written(contrast.variant[axis])
+                plain = f"{axis} is {by_axis[axis][value]}"
+                conditions.append(trained.get(value, plain) if axis == "freeze" else plain)
+        when = f" when {' and '.join(conditions)}" if conditions else ""
+        tone, mark = _tone(contrast)
+        text = _sentence(contrast, sides[0], sides[1], when, family, results["study"]["test_images"])
+        said.append(Sentence(tone, mark, text, contrast, tuple(_notes(contrast, results))))
+    return said
+
+
+def _tone(contrast: Contrast) -> tuple[str, str]:
+    if contrast.verdict is None:
+        return "none", "no verdict"
+    return contrast.verdict.split(",")[0].replace(" ", "-"), contrast.verdict
+
+
+def _sentence(contrast: Contrast, variant: str, baseline: str, when: str, family: int, test_images: int | None) -> str:
+    if contrast.difference is None:
+        return f"{variant} against {baseline}{when}: {contrast.reason or 'nothing to compare yet'}."
+    apart = f"{points(abs(contrast.difference), sign=False)} points {'above' if contrast.difference > 0 else 'below'}"
+    if contrast.reason == "one seed":
+        error = ""
+        if contrast.standard_error is not None:
+            error = (
+                f" The test set's binomial standard error of this difference is {100 * contrast.standard_error:.2f} "
+                f"points ({test_images:,} images); it says nothing about other seeds."
+            )
+        return f"{variant} is {apart} {baseline}{when}, from one seed.{error}"
+    because = ", but a run diverged" if contrast.reason == "diverged" else ""
+    if contrast.interval is None:
+        return f"{variant} is {apart} {baseline}{when}, from {contrast.n} of {contrast.planned} seeds{because}."
+    seeds = f"n = {contrast.n} seeds" if contrast.n == contrast.planned else f"{contrast.n} of {contrast.planned} seeds"
+    interval = f"95 % t interval {span(contrast.interval)}, {seeds}"
+    if contrast.verdict is None:
+        return f"{variant} against {baseline}{when}: {points(contrast.difference)} points ({interval}){because}."
+    holm = f" after Holm over {family} contrasts" if family > 1 else ""
+    numbers = f"{interval}, p {_equals(contrast.p_holm)}{holm}"
+    if contrast.verdict == "not resolved":
+        return f"{variant} against {baseline}{when}: {points(contrast.difference)} points ({numbers})."
+    if contrast.verdict == "equivalent":
+        apart = points(contrast.difference)
+        return f"{variant} and {baseline} lie within the margin of each other{when}: {apart} points ({numbers})."
+    less = ", by less than the margin" if "," in contrast.verdict else ""
+    normal = "; assuming normal differences" if contrast.assumes_normality else ""
+    return f"{variant} is {apart} {baseline}{when}{less} ({numbers}{normal})."
+
+
+def _equals(p: float | None) -> str:
+    text = p_value(1.0 if p is None else p)
+    return text if text.startswith("<") else f"= {text}"
+
+
+def _trained_words(runs: Sequence[Run]) -> dict[str, str]:
+    """Which stages each freeze policy trained, in words, where that tells the policies apart."""
+    words: dict[str, str] = {}
+    for run in runs:
+        counts = run["provenance"].get("freeze", {}).get("trainable_by_stage")
+        if run["kind"] == "downstream" and "freeze" in run["variant"] and counts:
+            trained = [stage for stage, count in counts.items() if count]
+            everything = len(trained) == len(counts) and not run["provenance"]["freeze"]["frozen_parameters"]
+            words[as_written(run["variant"]["freeze"])] = "everything is trained" if everything else _only(trained)
+    told = list(words.values())
+    return {value: text for value, text in words.items() if told.count(text) == 1}
+
+
+def _only(stages: Sequence[str]) -> str:
+    if not stages:
+        return "nothing is trained"
+    listed = " and ".join(filter(None, (", ".join(stages[:-1]), stages[-1])))
+    return f"{listed} {'is' if len(stages) == 1 else 'are'} trained"
+
+
+def _notes(contrast: Contrast, results: Results) -> list[str]:
+    """What a reader must know to take a contrast for what it is."""
+    notes = []
+    if contrast.interval is not None and contrast.interval[0] == contrast.interval[1]:
+        notes.append("All seeds differ by the same amount, so the interval has no width; more seeds would show one.")
+    for summary in compare.variants(results):
+        if (
+            as_written(summary.variant) in (as_written(contrast.variant), as_written(contrast.baseline))
+            and summary.one_set_of_weights
+        ):
+            notes.append(
+                "One side starts from one set of weights: the interval holds for these weights, not for the method."
+            )
+    sides = (as_written(contrast.variant), as_written(contrast.baseline))
+    for run in results["runs"]:
+        kept = run["provenance"]
+        if run["kind"] == "downstream" and as_written(run["variant"]) in sides and "freeze" in kept:
+            untouched = kept["start"]["backbone_sha256"] == kept["start"]["seed_backbone_sha256"]
+            body = [
+                stage for stage, count in kept["freeze"]["trainable_by_stage"].items() if not count and stage != "fc"
+            ]
+            if untouched and body and kept["freeze"]["batchnorm"] == "eval":
+                notes.append("The frozen BatchNorm of the random side keeps mean 0 and variance 1, as it was built.")
+    return list(dict.fromkeys(notes))

@@ -1,0 +1,139 @@
+"""Which figures a study has, and what is drawn in each."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from rotbench import compare, figures
+from rotbench.compare import Contrast, Results, Run, Variant, VariantSummary, as_written
+from rotbench.wording import (
+    variant_labels,
+)
+
+
+def drawings(
+    results: Results, summaries: Sequence[VariantSummary], contrasts: Sequence[Contrast], labels: Mapping[str, str]
+) -> dict[str, Markup]:
+    """Each figure by its name; empty where there is nothing to draw."""
+    study = results["study"]
+    variants = [summary.variant for summary in summaries]
+    styles = styles_of(variants)
+    keys = {as_written(variant): f"v{place}" for place, variant in enumerate(variants)}
+    drawn: dict[str, str] = {}
+
+    rows = [
+        figures.Row(
+            key=keys[as_written(summary.variant)],
+            label=labels[as_written(summary.variant)],
+            style=styles[as_written(summary.variant)],
+            values=tuple(summary.accuracies.values()),
+            estimate=summary.estimate,
+            references=_references(study, summary.variant),
+            faint=summary.diverged or summary.n < summary.planned,
+        )
+        for summary in summaries
+        if summary.estimate is not None
+    ]
+    if rows:
+        drawn["finals"] = figures.dots("finals", "Final test accuracy of each variant", rows, study["chance"])
+
+    paired = [
+        figures.Row(
+            key=keys[as_written(contrast.variant)],
+            label=labels[as_written(contrast.variant)],
+            style=styles[as_written(contrast.variant)],
+            values=tuple(contrast.differences.values()),
+            estimate=compare.mean_interval(list(contrast.differences.values())),
+            faint=contrast.verdict is None,
+        )
+        for contrast in contrasts
+        if contrast.differences
+    ]
+    if paired:
+        margin = study.get("margin", compare.MARGIN)
+        drawn["differences"] = figures.differences("differences", "Paired differences to the baseline", paired, margin)
+
+    panels = curve_panels(results, variants, styles, keys)
+    if panels:
+        drawn["curves"] = figures.curves("curves", "Test accuracy by epoch", panels)
+    pretexts = pretext_panels(results)
+    if pretexts:
+        drawn["pretexts"] = figures.curves("pretexts", "Pretext score by epoch", pretexts, alone=True)
+    names = ("finals", "differences", "curves", "pretexts")
+    return {name: Markup(drawn.get(name, "")) for name in names}  # noqa: S704 -- our own SVG, its texts escaped
+
+
+def styles_of(variants: Sequence[Variant]) -> dict[str, int]:
+    """A style for each variant, the same for variants that differ in the freeze policy alone."""
+    without = ("freeze",) if len({as_written(v.get("freeze")) for v in variants}) < len(variants) else ()
+    names = variant_labels(variants, without)
+    order = list(dict.fromkeys(names.values()))
+    return {key: order.index(name) for key, name in names.items()}
+
+
+def curve_panels(
+    results: Results, variants: Sequence[Variant], styles: Mapping[str, int], keys: Mapping[str, str]
+) -> list[figures.Panel]:
+    """Curves of the downstream runs: a panel a freeze policy where there is more than one."""
+    chance = results["study"]["chance"]
+    levels = ((chance, "chance"),) if chance is not None else ()
+    policies = compare.axis_labels([variant["freeze"] for variant in variants if "freeze" in variant])
+    faceted = len(policies) > 1 and all("freeze" in variant for variant in variants)
+    names = variant_labels(variants, ("freeze",) if faceted else ())
+    panels: dict[str, list[figures.Series]] = {}
+    for variant, runs in compare.by_variant(results["runs"], "downstream"):
+        key = as_written(variant)
+        series = figures.Series(keys[key], names[key], styles[key], seed_lines(runs))
+        if series.lines:
+            title = f"freeze: {policies[as_written(variant['freeze'])]}" if faceted else ""
+            panels.setdefault(title, []).append(series)
+    return [figures.Panel(title, tuple(series), levels, "test accuracy", True) for title, series in panels.items()]
+
+
+def pretext_panels(results: Results) -> list[figures.Panel]:
+    """Curves of the pretext runs: a panel a kind of score, since only scores of one kind share a scale."""
+    panels: dict[str, list[figures.Series]] = {}
+    levels: dict[str, dict[float, list[str]]] = {}
+    for place, (variant, runs) in enumerate(compare.by_variant(results["runs"], "pretext")):
+        name = variant["pretext"]
+        about = results["study"]["pretexts"].get(name, {})
+        score = about.get("score_name", "accuracy")
+        lines = seed_lines(runs)
+        if not lines:
+            continue
+        panels.setdefault(score, []).append(figures.Series(f"p{place}", str(name), place, lines))
+        if about.get("chance") is not None:
+            levels.setdefault(score, {}).setdefault(about["chance"], []).append(str(name))
+    return [
+        figures.Panel(
+            title="" if len(panels) == 1 else score,
+            series=tuple(series),
+            levels=tuple((level, f"chance: {', '.join(names)}") for level, names in levels.get(score, {}).items()),
+            label=f"score on test images ({score})",
+            per_cent=score == "accuracy",
+        )
+        for score, series in panels.items()
+    ]
+
+
+def seed_lines(runs: Sequence[Run]) -> tuple[figures.Line, ...]:
+    """The curves of ``runs`` that have one, each up to the first epoch that was not scored."""
+    lines = []
+    for run in runs:
+        scores = [entry["test_accuracy"] for entry in run["history"]]
+        values = tuple(itertools.takewhile(lambda score: score is not None, scores))
+        if values:
+            lines.append(figures.Line(run["seed"], values, compare.finished(run)))
+    return tuple(lines)
+
+
+def _references(study: Mapping[str, Any], variant: Variant) -> tuple[tuple[float, str], ...]:
+    return tuple(
+        (reference["test_accuracy"], reference["source"])
+        for reference in study["references"]
+        if reference.get("match") and compare.matches_all(variant, reference["match"])
+    )

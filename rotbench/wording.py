@@ -1,0 +1,88 @@
+"""How numbers, variants and runs are written on the page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rotbench import compare
+from rotbench.compare import Results, Run, Variant, as_written
+
+
+def percent(fraction: float, digits: int = 1) -> str:
+    """0.641 -> ``64.1 %``, with a space that does not break."""
+    return f"{100 * fraction:.{digits}f}\N{NO-BREAK SPACE}%"
+
+
+def points(fraction: float, sign: bool = True) -> str:
+    """A difference of accuracies in percentage points, one digit: 0.176 -> ``+17.6``."""
+    text = f"{100 * fraction:+.1f}" if sign else f"{100 * fraction:.1f}"
+    return text.replace("-0.0", "0.0").replace("+0.0", "0.0").replace("-", "\N{MINUS SIGN}")
+
+
+def span(interval: tuple[float, float]) -> str:
+    """An interval in percentage points: ``16.9 to 18.3``."""
+    return f"{points(interval[0], sign=False)} to {points(interval[1], sign=False)}"
+
+
+def p_value(p: float) -> str:
+    """A p value to two or three digits, ``< 0.001`` where smaller."""
+    if p < 0.001:
+        return "<\N{NO-BREAK SPACE}0.001"
+    return f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+
+
+def exact(number: float | None) -> str:
+    """The shortest text that reads back as the same float; empty for None."""
+    return "" if number is None else repr(float(number))
+
+
+def axes_of(variants: Sequence[Variant]) -> list[str]:
+    """Every key that some variant sets, in order of first appearance."""
+    return list(dict.fromkeys(key for variant in variants for key in variant))
+
+
+def labels_by_axis(variants: Sequence[Variant]) -> dict[str, dict[str, str]]:
+    """For each axis the label of each of its values, by ``as_written``."""
+    return {
+        axis: compare.axis_labels([variant[axis] for variant in variants if axis in variant])
+        for axis in axes_of(variants)
+    }
+
+
+def varying(variants: Sequence[Variant]) -> list[str]:
+    """The axes on which the variants differ; the first one alone where they do not."""
+    axes = axes_of(variants)
+    differing = [axis for axis in axes if len({as_written(variant.get(axis)) for variant in variants}) > 1]
+    return differing or axes[:1]
+
+
+def variant_labels(variants: Sequence[Variant], without: Sequence[str] = ()) -> dict[str, str]:
+    """A label for each variant, by ``as_written``: its values on the axes that vary, ``rotation / below``.
+
+    ``without`` are axes to leave out. Numbers and switches carry their axis' name: ``rotation / lr 0.1``.
+    """
+    by_axis = labels_by_axis(variants)
+    shown = [axis for axis in varying(variants) if axis not in without]
+
+    def part(axis: str, value: Any) -> str:
+        label = by_axis[axis][as_written(value)]
+        return label if axis in ("init", "freeze") else f"{axis} {label}"
+
+    return {
+        as_written(variant): " / ".join(part(axis, variant[axis]) for axis in shown if axis in variant) or "all"
+        for variant in variants
+    }
+
+
+def pretext_labels(results: Results) -> dict[str, str]:
+    """The names of the pretext runs, by ``as_written`` of their variant."""
+    return {
+        as_written(variant): str(variant["pretext"]) for variant, _ in compare.by_variant(results["runs"], "pretext")
+    }
+
+
+def run_label(run: Run, labels: Mapping[str, str]) -> str:
+    """A run in words: ``rotation / below, seed 0``."""
+    name = f"pretext {run['variant']['pretext']}" if run["kind"] == "pretext" else labels[as_written(run["variant"])]
+    return f"{name}, seed {run['seed']}"
