@@ -145,6 +145,8 @@ def curves(name: str, title: str, panels: Sequence[Panel], alone: bool = False) 
         if place % columns == 0 or alone:
             axes.set_ylabel(panel.label)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+        if axes.get_xlim()[1] < 2:  # a single epoch has no width of its own
+            axes.set_xlim(0.5, 1.5)
         _scale(axes, [panel] if alone else panels)
     for axes, panel in zip(grid.flat, panels, strict=False):
         _direct_labels(axes, panel)

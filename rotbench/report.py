@@ -28,7 +28,6 @@ from rotbench.drawings import drawings, seed_lines
 from rotbench.evidence import proof, seed_rows
 from rotbench.resources import templates_folder
 from rotbench.wording import (
-    axes_of,
     exact,
     labels_by_axis,
     p_value,
@@ -36,8 +35,10 @@ from rotbench.wording import (
     points,
     pretext_labels,
     run_label,
+    shared_values,
     span,
     variant_labels,
+    varying,
 )
 
 MEASURED = ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "lr", "seconds")
@@ -51,7 +52,7 @@ _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uf
 
 @dataclass(frozen=True)
 class FinalRow:
-    """One row of the table of final accuracies; ``axes`` are the variant's values in words, in the table's order."""
+    """One row of the table of final accuracies; ``axes`` are the values on which variants differ, in words."""
 
     label: str
     axes: tuple[str, ...]
@@ -107,7 +108,8 @@ def render(results: Results) -> str:
         csv_columns=CSV_COLUMNS,
         study=study,
         runs=runs,
-        axes=axes_of([summary.variant for summary in summaries]),
+        axes=varying([summary.variant for summary in summaries]),
+        shared=shared_values([summary.variant for summary in summaries]),
         sentences=sentences(results, contrasts),
         unpaired=[labels[as_written(variant)] for variant in compare.without_partner(results)],
         family=sum(contrast.p_t is not None for contrast in contrasts),
@@ -241,7 +243,7 @@ def final_rows(
     results: Results, summaries: Sequence[VariantSummary], contrasts: Sequence[Contrast], labels: Mapping[str, str]
 ) -> list[FinalRow]:
     """One row a variant, in the study's order."""
-    axes = axes_of([summary.variant for summary in summaries])
+    axes = varying([summary.variant for summary in summaries])
     by_axis = labels_by_axis([summary.variant for summary in summaries])
     of = {as_written(contrast.variant): contrast for contrast in contrasts}
     unpaired = {as_written(variant) for variant in compare.without_partner(results)}

@@ -57,6 +57,16 @@ def varying(variants: Sequence[Variant]) -> list[str]:
     return differing or axes[:1]
 
 
+def shared_values(variants: Sequence[Variant]) -> dict[str, str]:
+    """What all variants set to the same value and no label tells, axis by axis in words."""
+    differing, by_axis = varying(variants), labels_by_axis(variants)
+    return {
+        axis: next(iter(by_axis[axis].values()))
+        for axis in axes_of(variants)
+        if axis not in differing and all(axis in variant for variant in variants)
+    }
+
+
 def variant_labels(variants: Sequence[Variant], without: Sequence[str] = ()) -> dict[str, str]:
     """A label for each variant, by ``as_written``: its values on the axes that vary, ``rotation / below``.
 
