@@ -53,9 +53,6 @@ class Plan:
     root: Path
     plugins: tuple[Plugin, ...]
 
-    def run(self, run_id: str) -> Run:
-        return next(run for run in self.runs if run.id == run_id)
-
 
 @dataclass(frozen=True)
 class _Start:
@@ -91,8 +88,7 @@ def make_plan(study: Study, faults: Sequence[Fault], registry: Registry, root: P
             if settings is not None:
                 runs.append(planner.run("downstream", variant.values, seed, settings, trained, fingerprint, augment))
     _refuse_equal_runs(study, runs)
-    plan = Plan(study, tuple(runs), frozenset(), plugin, root, tuple(planner.used.values()))
-    return Plan(study, plan.runs, _select(plan, only), plugin, root, plan.plugins)
+    return Plan(study, tuple(runs), _select(runs, only), plugin, root, tuple(planner.used.values()))
 
 
 class _Planner:
@@ -269,19 +265,20 @@ class _Planner:
         return order
 
 
-def _select(plan: Plan, only: Sequence[str]) -> frozenset[str]:
+def _select(runs: Sequence[Run], only: Sequence[str]) -> frozenset[str]:
+    """The ids of the runs that meet all conditions, and of the runs that they need."""
     conditions = []
     for condition in only:
         key, equals, value = condition.partition("=")
-        if not equals or key not in {k for run in plan.runs for k in run.variant}:
-            known = sorted({k for run in plan.runs for k in run.variant})
+        if not equals or key not in {k for run in runs for k in run.variant}:
+            known = sorted({k for run in runs for k in run.variant})
             raise BadInput(
                 f"-k {condition}: no variant sets {key}{suggestion(key, known)}", "Write it as -k init=random"
             )
         conditions.append((key, value))
-    by_id = {run.id: run for run in plan.runs}
+    by_id = {run.id: run for run in runs}
     selected: set[str] = set()
-    pending = [run for run in plan.runs if all(_matches(run.variant, key, value) for key, value in conditions)]
+    pending = [run for run in runs if all(_matches(run.variant, key, value) for key, value in conditions)]
     if not pending:
         raise BadInput(f"-k {' -k '.join(only)}: no variant matches", "See the variants with: rotbench plan")
     while pending:
