@@ -350,7 +350,8 @@ def count_jobs(jobs: str, threads: int, device: str) -> int:
 
 
 def show_plan(plan: Plan, store: Store, *, as_json: bool) -> None:
-    """The runs of a plan: their state in the store, and why."""
+    """The runs of a plan: their state in the store, and why. Raises where the store is damaged or newer."""
+    store.read_study()
     standing = standings(store, [run_record(run) for run in plan.runs])
     if as_json:
         rows = [

@@ -103,6 +103,15 @@ def test_plan_as_json_is_json_and_nothing_else(study: Path) -> None:
     assert not (study / "results").exists()
 
 
+def test_a_results_folder_of_a_newer_rotbench_is_left_alone(study: Path) -> None:
+    (study / "results").mkdir()
+    (study / "results" / "study.json").write_text('{"format": 99}')
+    for command in ("run", "plan"):
+        done = rotbench(command, "study.toml", folder=study)
+        assert (done.returncode, "newer rotbench" in done.stderr) == (3, True)
+    assert [path.name for path in (study / "results").iterdir()] == ["study.json"]
+
+
 def test_check_and_plugins_as_json(study: Path) -> None:
     assert json.loads(rotbench("check", "study.toml", "--json", folder=study).stdout) == {"faults": []}
     done = rotbench("check", "study.toml", "--json", "--set", "train.lr=-1", folder=study)
