@@ -7,9 +7,7 @@ or an error is data to the templates, which escape it.
 from __future__ import annotations
 
 import base64
-import csv
 import hashlib
-import io
 import json
 import math
 import re
@@ -26,7 +24,16 @@ from rotbench.compare import Results, Run, as_written
 from rotbench.drawings import drawings
 from rotbench.evidence import proof, seed_rows
 from rotbench.resources import templates_folder
-from rotbench.tables import curve_table, distinct, final_rows, pretext_rows, settings_table, troubled
+from rotbench.tables import (
+    CSV_COLUMNS,
+    curve_table,
+    distinct,
+    final_rows,
+    pretext_rows,
+    results_frame,
+    settings_table,
+    troubled,
+)
 from rotbench.wording import (
     exact,
     p_value,
@@ -40,8 +47,6 @@ from rotbench.wording import (
     varying,
 )
 
-MEASURED = ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "lr", "seconds")
-CSV_COLUMNS = ("id", "kind", "seed", "repeat", "epoch", *MEASURED)
 #: The digits that the page keeps of what is drawn but not compared; test accuracies keep all.
 ROUNDED = ("train_loss", "train_accuracy", "test_loss", "lr", "seconds")
 DIGITS = 5
@@ -152,15 +157,9 @@ def tidied(results: Results) -> Results:
 
 
 def results_csv(results: Results) -> str:
-    """One row a run and epoch, in the order of the runs; a number that was not measured is an empty field."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(CSV_COLUMNS)
-    for run in results["runs"]:
-        for entry in run["history"]:
-            head = (run["id"], run["kind"], run["seed"], run.get("repeat", 0), entry["epoch"])
-            writer.writerow((*head, *(entry.get(key) for key in MEASURED)))
-    return stream.getvalue()
+    """:func:`~rotbench.tables.results_frame` as CSV; a number that was not measured is an empty field."""
+    text: str = results_frame(results).to_csv(index=False, lineterminator="\n")
+    return text
 
 
 def results_of_page(page: str) -> Results:

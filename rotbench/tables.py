@@ -1,4 +1,4 @@
-"""The rows of the page's tables: finals, pretext scores, curves as numbers, what is not done, settings."""
+"""The rows of the page's tables, and the frame of all histories that results.csv is written from."""
 
 from __future__ import annotations
 
@@ -6,10 +6,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pandas as pd
+
 from rotbench import compare, figures
 from rotbench.compare import Contrast, Results, Run, VariantSummary, as_written
 from rotbench.drawings import seed_lines
 from rotbench.wording import labels_by_axis, varying
+
+MEASURED = ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "lr", "seconds")
+CSV_COLUMNS = ("id", "kind", "seed", "repeat", "epoch", *MEASURED)
+
+
+def results_frame(results: Results) -> pd.DataFrame:
+    """The histories as a tidy frame: a row a run and epoch, in the order of the runs; accuracies are fractions."""
+    rows = [
+        {**{key: run[key] for key in ("id", "kind", "seed")}, "repeat": run.get("repeat", 0), **entry}
+        for run in results["runs"]
+        for entry in run["history"]
+    ]
+    return pd.DataFrame(rows, columns=list(CSV_COLUMNS))
 
 
 @dataclass(frozen=True)

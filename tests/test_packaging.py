@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import venv
 import zipfile
 from collections.abc import Iterator
@@ -16,16 +17,10 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = {
-    ("pretext task", "rotation"),
-    ("init", "random"),
-    ("init", "checkpoint"),
-    ("init", "imagenet"),
-    ("freeze policy", "none"),
-    ("freeze policy", "below"),
-    ("freeze policy", "head-only"),
-    ("dataset", "digits"),
-    ("dataset", "cifar10"),
-    ("dataset", "image-folder"),
+    "pretext task": {"rotation"},
+    "init": {"random", "pretext", "checkpoint", "imagenet"},
+    "freeze policy": {"none", "below", "head-only"},
+    "dataset": {"digits", "cifar10", "cifar100", "fashion-mnist", "image-folder"},
 }
 STUDY = """
 title = "From the wheel"
@@ -90,10 +85,13 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     shutil.rmtree(environment)  # gigabytes, which pytest would keep for three runs
 
 
-def shipped_plugins(listed: str) -> set[tuple[str, str]]:
-    plugins = json.loads(listed)["plugins"]
-    assert [plugin["error"] for plugin in plugins if plugin["error"]] == []
-    return {(plugin["kind"], plugin["name"]) for plugin in plugins}
+def names_by_kind(listed: str) -> dict[str, set[str]]:
+    """What ``rotbench plugins --json`` lists, none of it with an error."""
+    names: dict[str, set[str]] = {}
+    for plugin in json.loads(listed)["plugins"]:
+        assert plugin["error"] is None, plugin
+        names.setdefault(plugin["kind"], set()).add(plugin["name"])
+    return names
 
 
 def test_the_wheel_installs_one_package_and_carries_all_it_needs(wheel: Path) -> None:
@@ -111,24 +109,55 @@ def test_the_wheel_installs_one_package_and_carries_all_it_needs(wheel: Path) ->
     assert len(expected) > 10
 
 
+def test_the_installed_distribution_owns_one_package_and_one_program(installed: Path, tmp_path: Path) -> None:
+    """As ``RECORD`` has it, and none of its dependencies brings a package of a name that rotbench avoids."""
+    code = "import importlib.metadata as m; print(*m.files('rotbench'), sep='\\n')"
+    files = run(installed.with_name("python"), "-c", code, folder=tmp_path).stdout.split()
+    owned = {name.partition("/")[0] for name in files if not name.startswith("../") and ".dist-info/" not in name}
+    assert owned == {"rotbench"}
+    assert [name for name in files if name.startswith("../")] == ["../../../bin/rotbench"]
+    code = "import importlib.util as u; print([n for n in ('plugins', 'templates', 'tests') if u.find_spec(n)])"
+    assert run(installed.with_name("python"), "-c", code, folder=tmp_path).stdout == "[]\n"
+
+
 def test_a_study_runs_from_the_wheel_in_an_empty_folder(installed: Path, tmp_path: Path) -> None:
     assert run(installed, "new", folder=tmp_path).returncode == 0
     assert run(installed, "check", folder=tmp_path).returncode == 0
     assert run(installed, "new", "cs444", folder=tmp_path).returncode == 0
-    assert shipped_plugins(run(installed, "plugins", "--json", folder=tmp_path).stdout) >= SHIPPED
+    assert names_by_kind(run(installed, "plugins", "--json", folder=tmp_path).stdout) == SHIPPED
     (tmp_path / "small.toml").write_text(STUDY)
     done = run(installed, "run", "small.toml", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     page = (tmp_path / "results" / "report.html").read_text()
     assert "From the wheel" in page
+    assert done.stdout.splitlines()[-1] == (tmp_path / "results" / "report.html").as_uri()
     (trained,) = json.loads((tmp_path / "results" / "results.json").read_text())["runs"]
     assert trained["status"] == "done"
 
 
+def test_an_editable_install_finds_what_lies_in_the_clone(clone: Path, tmp_path: Path) -> None:
+    """Installed without dependencies, which the environment of the tests lends."""
+    venv.create(tmp_path / "environment", with_pip=True)
+    python = tmp_path / "environment" / "bin" / "python"
+    done = run(python, "-m", "pip", "install", "--quiet", "--no-deps", "--editable", clone, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (packages,) = (tmp_path / "environment" / "lib").glob("python*/site-packages")
+    # Read last, so that a rotbench among the lent packages cannot come before the clone's.
+    (packages / "zz-lent.pth").write_text(sysconfig.get_path("purelib"))
+    where = run(python, "-c", "import rotbench; print(rotbench.__file__)", folder=tmp_path)
+    assert where.stdout.strip() == str(clone / "rotbench" / "__init__.py")
+    listed = run(python.with_name("rotbench"), "plugins", "--json", folder=tmp_path)
+    assert names_by_kind(listed.stdout) == SHIPPED
+    assert run(python.with_name("rotbench"), "new", "cs444", folder=tmp_path).returncode == 0
+
+
 def test_a_bare_clone_finds_its_plugins_and_studies(clone: Path, tmp_path: Path) -> None:
     """With the dependencies at hand but rotbench not installed: ``python -m rotbench`` in the clone."""
+    code = "import rotbench; print(rotbench.__file__)"
+    where = run(sys.executable, "-c", code, folder=clone, PYTHONPATH=str(clone))
+    assert where.stdout.strip() == str(clone / "rotbench" / "__init__.py")
     listed = run(sys.executable, "-m", "rotbench", "plugins", "--json", folder=clone, PYTHONPATH=str(clone))
-    assert shipped_plugins(listed.stdout) >= SHIPPED
+    assert names_by_kind(listed.stdout) == SHIPPED
     assert run(sys.executable, "-m", "rotbench", "check", folder=clone, PYTHONPATH=str(clone)).returncode == 0
     done = run(sys.executable, "-m", "rotbench", "new", "cs444", folder=tmp_path, PYTHONPATH=str(clone))
     assert done.returncode == 0

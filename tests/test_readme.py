@@ -40,6 +40,14 @@ def test_every_command_line_names_a_command_and_options_that_exist() -> None:
     assert len(lines) == 5 + 7
 
 
+def test_every_option_in_the_text_exists() -> None:
+    known = {option for command in cli.commands.values() for parameter in command.params for option in parameter.opts}
+    prose = re.sub(r"```.*?```", "", README, flags=re.DOTALL)
+    told = {span.split()[0] for span in re.findall(r"`(-[^`]*)`", prose)}
+    assert told <= known
+    assert len(told) >= 9
+
+
 def test_every_command_is_told() -> None:
     told = set(re.findall(r"^\| `rotbench (\w+)", README, re.MULTILINE))
     assert told == set(cli.commands)

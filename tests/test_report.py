@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from rotbench import compare, evidence, report
+from rotbench import compare, evidence, report, tables
 from tests import simulated
 
 Results = dict[str, Any]
@@ -283,7 +283,7 @@ def test_csv_has_a_row_a_run_and_epoch() -> None:
     results = simulated.results(seeds=2, epochs=3, pretext_epochs=4)
     rows = list(csv.DictReader(io.StringIO(report.results_csv(results))))
     assert len(rows) == 2 * (4 + 4 * 3)
-    assert list(rows[0]) == ["id", "kind", "seed", "repeat", "epoch", *report.MEASURED]
+    assert list(rows[0]) == ["id", "kind", "seed", "repeat", "epoch", *tables.MEASURED]
     last = results["runs"][-1]
     assert float(rows[-1]["test_accuracy"]) == last["final"]["test_accuracy"]
     assert (rows[-1]["id"], rows[-1]["repeat"], rows[-1]["epoch"]) == (last["id"], "0", "3")
