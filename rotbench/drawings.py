@@ -132,8 +132,9 @@ def seed_lines(runs: Sequence[Run]) -> tuple[figures.Line, ...]:
 
 
 def _references(study: Mapping[str, Any], variant: Variant) -> tuple[tuple[float, str], ...]:
+    """The published numbers of a variant; a threshold (``at_least``) is no measurement: the table tells it."""
     return tuple(
         (reference["test_accuracy"], reference["source"])
         for reference in study["references"]
-        if reference.get("match") and compare.matches_all(variant, reference["match"])
+        if reference.get("match") and not reference.get("at_least") and compare.matches_all(variant, reference["match"])
     )

@@ -315,3 +315,18 @@ def test_sixty_runs_of_forty_five_epochs_stay_under_a_megabyte() -> None:
     results = simulated.results(seeds=12, epochs=45)
     assert len(results["runs"]) == 60
     assert len(report.render(results).encode()) < 1_000_000
+
+
+def test_a_threshold_is_told_in_the_table_and_not_drawn_as_a_measurement() -> None:
+    results = simulated.results(seeds=2, epochs=3, pretext_epochs=4)
+    measured = results["study"]["references"]
+    threshold = {"match": {"init": "rotation", "freeze": "below"}, "test_accuracy": 0.6, "source": "the threshold"}
+    pages = []
+    for extra in ({}, {"at_least": True}):
+        results["study"]["references"] = [*measured, {**threshold, **extra}]
+        pages.append(report.render(results))
+    figures = [re.findall(r"<svg.*?</svg>", page, re.DOTALL) for page in pages]
+    assert "the threshold" in "".join(figures[0])
+    assert "the threshold" not in "".join(figures[1])
+    assert "at least 60.00" in Page(pages[1]).text.replace("\N{NO-BREAK SPACE}", " ")
+    assert "at least 60.00" not in Page(pages[0]).text.replace("\N{NO-BREAK SPACE}", " ")
