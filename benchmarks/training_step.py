@@ -16,11 +16,11 @@ from collections.abc import Callable
 
 import torch
 
-from rotbench.attempt import Everything
 from rotbench.feed import Feed
 from rotbench.models import Network, build_backbone
 from rotbench.registry import load_registry
 from rotbench.settings import TrainSettings
+from rotbench.setup import Everything
 from rotbench.tasks import Classification, Task
 from rotbench.train import autocast, choose_precision, fit, make_optimizer
 
@@ -36,6 +36,7 @@ def feed(task: object, updates: int) -> Feed:
         pixels=torch.randint(256, (IMAGES, 3, 32, 32), dtype=torch.uint8, generator=source),
         labels=torch.randint(10, (IMAGES,), generator=source),
         subset=torch.arange(IMAGES),
+        validation=torch.arange(0),
         test_pixels=torch.zeros(2, 3, 32, 32, dtype=torch.uint8),
         test_labels=torch.zeros(2, dtype=torch.int64),
         mean=torch.full((3,), 0.5),

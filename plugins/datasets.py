@@ -26,6 +26,7 @@ class Digits:
     name: ClassVar[str] = "digits"
     size: ClassVar[int | None] = 32
     classes: ClassVar[int | None] = 10
+    images_per_class: ClassVar[int | None] = 128
     augment: ClassVar[tuple[str, ...]] = ("crop",)  # a mirrored digit is no digit
     notice: ClassVar[str] = (
         "These results are a demonstration on small scans of digits, not a finding. How far a digit was turned shows "
@@ -64,6 +65,7 @@ class Cifar10:
     name: ClassVar[str] = "cifar10"
     size: ClassVar[int | None] = 32
     classes: ClassVar[int | None] = 10
+    images_per_class: ClassVar[int | None] = 5000
     augment: ClassVar[tuple[str, ...]] = ("crop", "flip")
     notice: ClassVar[str] = ""
 
@@ -89,6 +91,7 @@ class Cifar100:
     name: ClassVar[str] = "cifar100"
     size: ClassVar[int | None] = 32
     classes: ClassVar[int | None] = 100
+    images_per_class: ClassVar[int | None] = 500
     augment: ClassVar[tuple[str, ...]] = ("crop", "flip")
     notice: ClassVar[str] = ""
 
@@ -114,6 +117,7 @@ class FashionMnist:
     name: ClassVar[str] = "fashion-mnist"
     size: ClassVar[int | None] = 32
     classes: ClassVar[int | None] = 10
+    images_per_class: ClassVar[int | None] = 6000
     augment: ClassVar[tuple[str, ...]] = ("crop", "flip")  # unlike a digit, a mirrored garment is the same garment
     notice: ClassVar[str] = ""
 

@@ -33,7 +33,8 @@ def sentences(results: Results, contrasts: Sequence[Contrast]) -> list[Sentence]
     variants = [summary.variant for summary in compare.variants(results)]
     by_axis = labels_by_axis(variants)
     trained = _trained_words(results["runs"])
-    family = sum(contrast.p_t is not None for contrast in contrasts)
+    family = sum(contrast.p_holm is not None for contrast in contrasts)
+    tune = results["study"].get("tune", [])
     baseline_keys = list(results["study"]["baseline"])
     condition_axes = [
         axis
@@ -46,9 +47,20 @@ def sentences(results: Results, contrasts: Sequence[Contrast]) -> list[Sentence]
             " / ".join(by_axis[axis][as_written(side[axis])] for axis in baseline_keys if axis in side) or "the rest"
             for side in (contrast.variant, contrast.baseline)
         ]
+        tuned = contrast.comparison == "tuned"
+        if tuned:
+            best = [
+                ", ".join(f"{axis} {by_axis[axis][as_written(side[axis])]}" for axis in tune if axis in side)
+                for side in (contrast.variant, contrast.baseline)
+            ]
+            sides = [f"{side} (best of {contrast.chosen_from}: {own})" for side, own in zip(sides, best, strict=True)]
+        if contrast.comparison == "compute-matched":
+            sides[1] = (
+                f"{sides[1]} trained for {contrast.baseline['compute_matched']} epochs, as many as both together,"
+            )
         conditions = []
         for axis in condition_axes:
-            if axis in contrast.variant:
+            if axis in contrast.variant and not (tuned and axis in tune):
                 value = as_written(contrast.variant[axis])
                 plain = f"{axis} is {by_axis[axis][value]}"
                 conditions.append(trained.get(value, plain) if axis == "freeze" else plain)
@@ -61,7 +73,7 @@ def sentences(results: Results, contrasts: Sequence[Contrast]) -> list[Sentence]
 
 def _tone(contrast: Contrast) -> tuple[str, str]:
     if contrast.verdict is None:
-        return "none", "no verdict"
+        return "none", contrast.reason if contrast.reason == compare.EXPLORATORY else "no verdict"
     return contrast.verdict.split(",")[0].replace(" ", "-"), contrast.verdict
 
 
@@ -77,7 +89,10 @@ def _sentence(contrast: Contrast, variant: str, baseline: str, when: str, family
                 f"points ({test_images:,} images); it says nothing about other seeds."
             )
         return f"{variant} is {apart} {baseline}{when}, from one seed.{error}"
-    because = ", but a run diverged" if contrast.reason == "diverged" else ""
+    because = {
+        "diverged": ", but a run diverged",
+        compare.EXPLORATORY: "; exploratory, not what the study asks first",
+    }.get(contrast.reason or "", "")
     if contrast.interval is None:
         return f"{variant} is {apart} {baseline}{when}, from {contrast.n} of {contrast.planned} seeds{because}."
     seeds = f"n = {contrast.n} seeds" if contrast.n == contrast.planned else f"{contrast.n} of {contrast.planned} seeds"
@@ -121,9 +136,29 @@ def _only(stages: Sequence[str]) -> str:
     return f"{listed} {'is' if len(stages) == 1 else 'are'} trained"
 
 
+def _chosen(contrast: Contrast, results: Results) -> str:
+    """How the tuned settings were chosen, and whether a better one may lie outside of what was tried."""
+    tune = results["study"]["tune"]
+    told = "Chosen by mean validation accuracy; the test images had no part in it."
+    for side in (contrast.variant, contrast.baseline):
+        for axis in tune:
+            rest = {key: value for key, value in side.items() if key != axis}
+            tried = [
+                summary.variant[axis]
+                for summary in compare.variants(results)
+                if axis in summary.variant and rest == {k: v for k, v in summary.variant.items() if k != axis}
+            ]
+            numbers = [value for value in tried if isinstance(value, int | float)]
+            if len(numbers) == len(tried) > 1 and side[axis] in (min(numbers), max(numbers)):
+                told += f" {axis} {side[axis]} lies at the edge of what was tried: a better one may lie beyond."
+    return told
+
+
 def _notes(contrast: Contrast, results: Results) -> list[str]:
     """What a reader must know to take a contrast for what it is."""
     notes = []
+    if contrast.comparison == "tuned":
+        notes.append(_chosen(contrast, results))
     if contrast.interval is not None and contrast.interval[0] == contrast.interval[1]:
         notes.append("All seeds differ by the same amount, so the interval has no width; more seeds would show one.")
     for summary in compare.variants(results):

@@ -1,4 +1,4 @@
-"""The command line: ``rotbench run``, ``plan``, ``report``, ``check``, ``plugins``, ``verify`` and ``new``."""
+"""The command line: what each command does; its options are in ``invocation``."""
 
 from __future__ import annotations
 
@@ -9,46 +9,48 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem, get_completion_class
 
 from rotbench import __version__
-from rotbench.errors import EXIT_BUG, EXIT_OK, EXIT_RUN_FAILED, BadInput, EnvironmentLacking, RotbenchError
-from rotbench.plan import Plan, make_plan
+from rotbench.errors import (
+    EXIT_BUG,
+    EXIT_OK,
+    EXIT_RUN_FAILED,
+    BadInput,
+    EnvironmentLacking,
+    RotbenchError,
+    StoreUnusable,
+    StudyFaults,
+)
+from rotbench.invocation import (
+    Invocation,
+    json_option,
+    no_plugins_option,
+    out_option,
+    plugins_option,
+    read_surroundings,
+    set_option,
+    study_argument,
+    study_command,
+)
 from rotbench.registry import Registry, load_registry
+from rotbench.resolve import resolve
 from rotbench.resources import studies_folder
 from rotbench.source import suggestion
-from rotbench.store import Damaged, Standing, Store, run_record, standings, verify_folder
-from rotbench.study import read_study
-from rotbench.system import usable_cores
+from rotbench.store import Damaged, Store, verify_folder
 
-DEFAULT_STUDY = Path("experiments.toml")
-DEFAULT_OUT = Path("results")
+if TYPE_CHECKING:
+    from rich.console import Console
 
-study_argument = click.argument("study", type=click.Path(path_type=Path), default=DEFAULT_STUDY)
-out_option = click.option(
-    "--out", type=click.Path(path_type=Path), default=DEFAULT_OUT, show_default=True, help="The results folder."
-)
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else on standard output.")
-plugins_option = click.option(
-    "--plugins",
-    "plugin_folders",
-    type=click.Path(path_type=Path),
-    multiple=True,
-    help="Another folder with plugin files; may be given several times.",
-)
-no_plugins_option = click.option("--no-plugins", is_flag=True, help="Load the shipped plugins alone.")
-data_option = click.option(
-    "--data-dir",
-    type=click.Path(path_type=Path),
-    help="Where data sets lie. Else ROTBENCH_DATA, else root in the study, else a cache folder.",
-)
-set_option = click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a setting: train.lr=0.1")
-only_option = click.option(
-    "-k", "only", multiple=True, metavar="KEY=VALUE", help="Only variants with this: init=random"
-)
+    from rotbench.driver import Ended
+
+#: The first line of a shipped study, and what it says in a folder that has the schema beside the study.
+SCHEMA_LINE = "#:schema "
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -57,92 +59,64 @@ def cli() -> None:
     """Compare pretraining, initialisation and freezing of ResNets, and report it as one HTML page."""
 
 
-def study_options(command: Any) -> Any:
-    """The options of every command that reads a study with its plugins and data."""
-    options = (study_argument, out_option, data_option, set_option, only_option, plugins_option, no_plugins_option)
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
 @cli.command()
-@study_options
-@click.option("--jobs", default="auto", show_default=True, help="How many runs are trained side by side.")
+@study_command
 @click.option(
     "--engine", type=click.Choice(["local"]), default="local", show_default=True, help="Where runs are trained."
 )
-@click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, mps.")
 @click.option("--fail-fast", is_flag=True, help="Stop at the first run that fails.")
-@click.option("--retry-failed", is_flag=True, help="Train runs again that failed before.")
-@click.option("--rerun-stale", is_flag=True, help="Train runs again whose plugin, data or trainer has changed.")
 @click.option("--dry-run", is_flag=True, help="Say what would be trained, and stop; the same as rotbench plan.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.option("-q", "--quiet", is_flag=True, help="Say only what went wrong, and where the report is.")
 @click.option("-v", "--verbose", is_flag=True, help="A line an epoch even on a terminal.")
 def run(
-    study: Path,
-    out: Path,
-    data_dir: Path | None,
-    changes: Sequence[str],
-    only: Sequence[str],
-    plugin_folders: Sequence[Path],
-    no_plugins: bool,
-    jobs: str,
-    engine: str,
-    device: str,
-    fail_fast: bool,
-    retry_failed: bool,
-    rerun_stale: bool,
-    dry_run: bool,
-    debug: bool,
-    quiet: bool,
-    verbose: bool,
+    invocation: Invocation, engine: str, fail_fast: bool, dry_run: bool, debug: bool, quiet: bool, verbose: bool
 ) -> None:
     """Train what STUDY asks for and is not done yet; write OUT/results.json and OUT/report.html."""
-    from rotbench.driver import Orders, check_store, report_writer, run_study
+    if dry_run:
+        show_plan(invocation, measure=False, every_run=verbose, as_json=False)
+        return
+    from rotbench.driver import Orders, check_store, known_paces, report_writer, run_study
     from rotbench.engine import LocalEngine
     from rotbench.system import store_lock
-    from rotbench.terminal import Lines, watcher
+    from rotbench.terminal import Outlook, watcher
 
-    plan, _ = plan_study(study, data_dir, changes, only, plugin_folders, no_plugins)
-    store = Store(out)
-    if dry_run:
-        show_plan(plan, store, as_json=False)
-        return
+    plan, store = invocation.plan(), invocation.store
     orders = Orders(
-        jobs=count_jobs(jobs, plan.study.threads, device),
-        device=device,
+        jobs=invocation.count_jobs(plan.study.resources),
+        device=invocation.device,
         fail_fast=fail_fast,
-        retry_failed=retry_failed,
-        rerun_stale=rerun_stale,
+        retry_failed=invocation.retry_failed,
+        rerun_stale=invocation.rerun_stale,
     )
     check_store(plan, store)
-    existed = out.exists()
+    existed = store.folder.exists()
     store.create()
-    screen = Lines(plan.runs) if verbose else watcher(plan.runs, quiet=quiet)
-    with store_lock(out):
+    outlook = Outlook(plan.runs, known_paces(store), orders.jobs)
+    screen = watcher(plan.runs, outlook, quiet=quiet, verbose=verbose)
+    with store_lock(store.folder):
         try:
-            command = " ".join(["rotbench", "run", study.name, *(f"--set {change}" for change in changes)])
-            ended = run_study(plan, store, LocalEngine(), orders, screen, command, report_writer(store))
+            ended = run_study(plan, store, LocalEngine(), orders, screen, invocation.command(), report_writer(store))
         except RotbenchError:
             # What could not begin leaves nothing behind; what had begun stays, to go on from.
             if not existed and not any(store.runs.iterdir()):
-                shutil.rmtree(out)
+                shutil.rmtree(store.folder)
             raise
         finally:
             screen.close()
     finish(store, ended, quiet=quiet)
 
 
-def finish(store: Store, ended: Any, *, quiet: bool) -> None:
+def finish(store: Store, ended: Ended, *, quiet: bool) -> None:
     """The final table, the report's link as the last line, and the exit code."""
     if not quiet:
         from rotbench.compare import variants
         from rotbench.results import collect
-        from rotbench.terminal import final_lines
+        from rotbench.terminal import final_table
 
-        for line in final_lines(variants(collect(store))):
-            click.echo(line, err=True)
+        summaries = variants(collect(store))
+        if summaries:
+            console(stderr=True).print(final_table(summaries))
     if ended.signal:
         click.echo(f"stopped, {ended.done} of {ended.planned} done; run the same command again to continue", err=True)
     elif ended.failed:
@@ -154,21 +128,52 @@ def finish(store: Store, ended: Any, *, quiet: bool) -> None:
 
 
 @cli.command()
-@study_options
+@study_command
+@click.option("--measure", is_flag=True, help="Time a few steps of each kind of training first.")
+@click.option("-v", "--verbose", is_flag=True, help="A row for every run.")
 @json_option
-def plan(
-    study: Path,
-    out: Path,
-    data_dir: Path | None,
-    changes: Sequence[str],
-    only: Sequence[str],
-    plugin_folders: Sequence[Path],
-    no_plugins: bool,
-    as_json: bool,
-) -> None:
-    """Say what would be trained and why."""
-    made, _ = plan_study(study, data_dir, changes, only, plugin_folders, no_plugins)
-    show_plan(made, Store(out), as_json=as_json)
+def plan(invocation: Invocation, measure: bool, verbose: bool, as_json: bool) -> None:
+    """Say what would be trained and why, what is shared, how long it will take and how sure that is."""
+    show_plan(invocation, measure=measure, every_run=verbose, as_json=as_json)
+
+
+def show_plan(invocation: Invocation, *, measure: bool, every_run: bool, as_json: bool) -> None:
+    """Print a plan. Raises where the store is damaged, newer, or shows another study; writes nothing."""
+    from rotbench.driver import Orders, check_store, known_paces, to_train
+    from rotbench.preview import plan_rows, plan_summary, plan_table
+    from rotbench.price import study_price
+    from rotbench.store import run_record, standings
+    from rotbench.system import free_bytes
+
+    made, store = invocation.plan(), invocation.store
+    jobs = invocation.count_jobs(made.study.resources)
+    check_store(made, store)
+    standing = standings(store, [run_record(run) for run in made.runs])
+    orders = Orders(jobs, retry_failed=invocation.retry_failed, rerun_stale=invocation.rerun_stale)
+    waiting = to_train(made, standing, orders)
+    paces = known_paces(store)
+    if measure:
+        from rotbench.measure import time_steps
+
+        time_steps(made, waiting, paces, invocation.device)
+    price = study_price(waiting, paces, jobs)
+    if as_json:
+        rows = plan_rows(made, standing, paces, waiting)
+        estimate = asdict(price) if price else None
+        click.echo(json.dumps({"runs": rows, "estimate": estimate, "jobs": jobs}, indent=1))
+        return
+    screen = console()
+    screen.print(plan_table(made, standing, paces, waiting, every_run=every_run))
+    for line in plan_summary(made, standing, waiting, price, jobs, free_bytes(store.folder)):
+        click.echo(line)
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Where tables are printed: as wide as the terminal, or as the table where nobody looks at it."""
+    from rich.console import Console
+
+    made = Console(stderr=stderr, highlight=False, markup=False)
+    return made if made.is_terminal else Console(stderr=stderr, highlight=False, markup=False, width=10_000)
 
 
 @cli.command()
@@ -200,21 +205,42 @@ def report(out: Path, as_json: bool) -> None:
 @set_option
 @json_option
 def check(study: Path, plugin_folders: Sequence[Path], no_plugins: bool, changes: Sequence[str], as_json: bool) -> None:
-    """Show every fault of STUDY; train nothing."""
-    from rotbench.errors import StudyFaults
-
+    """Show every fault of STUDY; train nothing, and look at no data."""
     try:
-        made, _ = plan_study(study, None, changes, (), plugin_folders, no_plugins)
-    except StudyFaults as faults:
-        if as_json:
-            click.echo(json.dumps({"faults": list(faults.lines)}, indent=1))
-            sys.exit(faults.exit_code)
-        raise
+        resolved = resolve(*read_surroundings(study, changes, plugin_folders, no_plugins))
+    except BadInput as error:
+        if not as_json:
+            raise
+        nowhere = {"file": str(study), "line": None, "column": None, "path": "", "message": error.what, "excerpt": ""}
+        rows = [asdict(fault) for fault in error.faults] if isinstance(error, StudyFaults) else [nowhere]
+        click.echo(json.dumps({"faults": rows}, indent=1))
+        sys.exit(error.exit_code)
     if as_json:
         click.echo(json.dumps({"faults": []}, indent=1))
     else:
-        pretexts = sum(run.kind == "pretext" for run in made.runs)
-        click.echo(f"{study}: no faults; {pretexts} pretext runs, {len(made.runs) - pretexts} downstream runs")
+        counts = f"{resolved.pretext_runs} pretext runs, {resolved.downstream_runs} downstream runs"
+        click.echo(f"{study}: no faults; {counts}")
+
+
+@cli.command()
+@plugins_option
+@no_plugins_option
+@click.option("--to", type=click.Path(path_type=Path), help="Write it to this file instead of standard output.")
+def schema(plugin_folders: Sequence[Path], no_plugins: bool, to: Path | None) -> None:
+    """Print the JSON Schema of a study file, for editors, from the plugins that are there."""
+    text = schema_text(load_registry([Path("plugins"), *plugin_folders], shipped_only=no_plugins))
+    if to is None:
+        click.echo(text, nl=False)
+        return
+    write_file(to, text)
+    click.echo(f"{to} is written; begin a study with: {SCHEMA_LINE}{to}")
+
+
+def schema_text(registry: Registry) -> str:
+    """The schema as a file holds it."""
+    from rotbench.schema import study_schema
+
+    return json.dumps(study_schema(registry), indent=1, ensure_ascii=False) + "\n"
 
 
 @cli.command()
@@ -265,8 +291,6 @@ def plugins(plugin_folders: Sequence[Path], no_plugins: bool, as_json: bool) -> 
 @out_option
 def verify(out: Path) -> None:
     """Hash every file of the results folder again and compare it with what was committed."""
-    from rotbench.errors import StoreUnusable
-
     store = Store(out)
     if store.read_study() is None:
         raise BadInput(f"{out} holds no study", "Give the results folder of one with --out.")
@@ -283,104 +307,72 @@ def verify(out: Path) -> None:
     click.echo(f"{out}: {len(folders)} runs, every file as it was committed")
 
 
+def complete_study(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """``rotbench new <TAB>``: the studies that ship, with their titles."""
+    found = []
+    for name, path in sorted(shipped_studies().items()):
+        title = next((line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("title")), "")
+        found.append(CompletionItem(name, help=title.partition("=")[2].strip().strip('"')))
+    return [item for item in found if item.value.startswith(incomplete)]
+
+
 @cli.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=complete_study)
 @click.argument("folder", type=click.Path(path_type=Path), default=Path())
 def new(name: str | None, folder: Path) -> None:
-    """Write a study to start from: experiments.toml, or NAME.toml for a study NAME that ships."""
-    shipped = {
-        path.stem: path for place in (studies_folder(), studies_folder().parent) for path in place.glob("*.toml")
-    }
-    shipped.pop("pyproject", None)
+    """Write a study to start from: experiments.toml, or NAME.toml for a study NAME that ships.
+
+    The schema for editors is written beside it.
+    """
+    shipped = shipped_studies()
     source = shipped.get(name or "experiments")
     if source is None:
         raise BadInput(f'no study "{name}" ships{suggestion(str(name), shipped)}', "Give one of these names.")
+    from rotbench.schema import FILE_NAME
+
     target = folder / source.name
     if target.exists():
         raise BadInput(f"{target} exists already", "Move it away, or give another folder.")
+    text = source.read_text(encoding="utf-8")
+    if text.startswith(SCHEMA_LINE):
+        text = f"{SCHEMA_LINE}{FILE_NAME}\n{text.partition(chr(10))[2]}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(source.read_bytes())
     except OSError as error:
-        raise EnvironmentLacking(f"{target} cannot be written: {error.strerror}", "Give another folder.") from None
+        raise EnvironmentLacking(f"{folder} cannot be made: {error.strerror}", "Give another folder.") from None
+    write_file(target, text)
+    write_file(folder / FILE_NAME, schema_text(load_registry([folder / "plugins"])))
     click.echo(f"{target} is written; run it with: rotbench run {target}")
 
 
-def plan_study(
-    study: Path,
-    data_dir: Path | None,
-    changes: Sequence[str],
-    only: Sequence[str],
-    plugin_folders: Sequence[Path],
-    no_plugins: bool,
-) -> tuple[Plan, Registry]:
-    """Read a study and plan it with the plugins of its surroundings."""
-    for folder in plugin_folders:
-        if not folder.is_dir():
-            raise BadInput(f"--plugins {folder}: no such folder", "Give a folder with plugin files.")
-    understood, faults = read_study(study, changes)
-    registry = load_registry([understood.folder / "plugins", *plugin_folders], shipped_only=no_plugins)
-    return make_plan(
-        understood, faults, registry, data_root(data_dir, understood.root, understood.folder), only
-    ), registry
+def shipped_studies() -> dict[str, Path]:
+    """The studies that ``rotbench new`` knows, by name."""
+    folders = (studies_folder(), studies_folder().parent)
+    shipped = {path.stem: path for folder in folders for path in folder.glob("*.toml")}
+    shipped.pop("pyproject", None)
+    return shipped
 
 
-def data_root(given: Path | None, root: str | None, folder: Path) -> Path:
-    """Where data sets lie: the flag, else ROTBENCH_DATA, else the study's root, else the user's cache folder."""
-    if given is not None:
-        return given.resolve()
-    if os.environ.get("ROTBENCH_DATA"):
-        return Path(os.environ["ROTBENCH_DATA"]).resolve()
-    if root is not None:
-        return (folder / root).resolve()
-    import platformdirs
-
-    return platformdirs.user_cache_path("rotbench") / "data"
+def write_file(path: Path, text: str) -> None:
+    """Write a file that somebody asked for. Raises :class:`~rotbench.errors.EnvironmentLacking` where it cannot be."""
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise EnvironmentLacking(f"{path} cannot be written: {error.strerror}", "Give another folder.") from None
 
 
-def count_jobs(jobs: str, threads: int, device: str) -> int:
-    """How many runs are trained side by side: on processors one a core and thread, on a GPU one."""
-    if jobs != "auto":
-        if not jobs.isdigit() or int(jobs) < 1:
-            raise BadInput(f"--jobs {jobs}: not a whole number from 1 on", "Give how many runs to train side by side.")
-        return int(jobs)
-    if device.startswith(("cuda", "mps")) or (device == "auto" and shutil.which("nvidia-smi")):
-        return 1
-    return max(1, usable_cores() // threads)
+@cli.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print what makes SHELL complete rotbench's commands, options, studies and variants.
 
-
-def show_plan(plan: Plan, store: Store, *, as_json: bool) -> None:
-    """The runs of a plan: their state in the store, and why. Raises where the store is damaged or newer."""
-    store.read_study()
-    standing = standings(store, [run_record(run) for run in plan.runs])
-    if as_json:
-        rows = [
-            {
-                "id": run.id,
-                "kind": run.kind,
-                "variant": run.variant,
-                "seed": run.seed,
-                "needs": list(run.needs),
-                "state": standing[run.id].state,
-                "reason": standing[run.id].reason,
-                "estimated_seconds": None,
-            }
-            for run in plan.runs
-            if run.id in plan.selected
-        ]
-        click.echo(json.dumps({"runs": rows}, indent=1))
-        return
-    from rotbench.terminal import run_words
-
-    states: dict[str, int] = {}
-    words = run_words(plan.runs)
-    for run in plan.runs:
-        if run.id in plan.selected:
-            stands: Standing = standing[run.id]
-            states[stands.state] = states.get(stands.state, 0) + 1
-            reason = f": {stands.reason}" if stands.reason else ""
-            click.echo(f"{words[run.id]:<40} {stands.state}{reason}")
-    click.echo(", ".join(f"{count} {state}" for state, count in states.items()))
+    bash: eval "$(rotbench completion bash)" in ~/.bashrc; zsh the same in ~/.zshrc, after compinit; fish:
+    rotbench completion fish > ~/.config/fish/completions/rotbench.fish
+    """
+    made = get_completion_class(shell)
+    if made is None:  # click knows these three
+        raise BadInput(f"no completion for {shell}", "Use bash, zsh or fish.")
+    click.echo(made(cli, {}, "rotbench", "_ROTBENCH_COMPLETE").source())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -403,7 +395,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except RotbenchError as error:
         if debug:
             traceback.print_exc()
-        click.echo(f"error: {error.what}", err=True)
+        # A fault begins with its file, line and column, where editors and terminals look for them.
+        click.echo(error.what if isinstance(error, StudyFaults) else f"error: {error.what}", err=True)
         if error.todo:
             click.echo(error.todo, err=True)
         sys.exit(error.exit_code)

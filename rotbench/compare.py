@@ -6,51 +6,41 @@ random in it are the seeds: pretraining, order, augmentation and label subset, n
 
 from __future__ import annotations
 
-import functools
 import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-from scipy import stats
+
+from rotbench.inference import (
+    MARGIN,
+    SEEDS_WITHOUT_NORMALITY,
+    Estimate,
+    binomial_standard_error,
+    holm,
+    mean_interval,
+    paired_t,
+    sign_flip,
+    verdict,
+)
 
 Variant = dict[str, Any]
 Run = dict[str, Any]
 Results = dict[str, Any]
 
-#: An accuracy difference too small to care about, as a fraction.
-MARGIN = 0.01
-ALPHA = 0.05
-#: With fewer seeds a sign-flip test cannot reach 5 %, so a verdict rests on differences being normal.
-SEEDS_WITHOUT_NORMALITY = 6
-#: 2**20 sign flips are counted in milliseconds; nobody has yet run more seeds.
-MOST_SEEDS_FLIPPED = 20
-#: Accuracies are counts over at most some million images: what differs by less differs by rounding of floats.
-ROUNDING = 1e-12
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean over ``n`` seeds with its interval; no interval below two seeds."""
-
-    n: int
-    mean: float
-    low: float | None
-    high: float | None
-
-    @property
-    def interval(self) -> tuple[float, float] | None:
-        return None if self.low is None or self.high is None else (self.low, self.high)
+#: Why a contrast outside ``[report] primary`` has no verdict.
+EXPLORATORY = "exploratory"
 
 
 @dataclass(frozen=True)
 class VariantSummary:
     """What the finished seeds of one variant say.
 
-    ``accuracies`` are the final test accuracies by seed; ``first_epoch`` is the mean test accuracy after epoch 1;
-    ``standard_error`` is the binomial one of the mean accuracy of a single run on the test images.
+    ``accuracies`` are the final test accuracies by seed, the mean of its repeats; ``validation`` is the mean final
+    validation accuracy; ``first_epoch`` is the mean test accuracy after epoch 1; ``standard_error`` is the binomial
+    one of the mean accuracy of a single run on the test images.
     """
 
     variant: Variant
@@ -58,6 +48,7 @@ class VariantSummary:
     planned: int
     estimate: Estimate | None
     accuracies: dict[int, float]
+    validation: float | None
     first_epoch: float | None
     trainable_parameters: int | None
     train_seconds: float | None
@@ -70,8 +61,10 @@ class VariantSummary:
 class Contrast:
     """A variant minus its baseline, paired by seed; accuracies and differences are fractions.
 
-    ``p_t`` is the paired t test's, ``p_holm`` the same after Holm over the study's contrasts that have an interval,
-    ``p`` the exact two-sided sign-flip test's, uncorrected. ``verdict`` is None where ``reason`` says why.
+    ``comparison`` says what the two share: all other settings; or all but the tuned ones, of which each has its own
+    best; or the epochs of training in all. ``chosen_from`` is the number of settings that a tuned side had the choice
+    of. ``p_t`` is the paired t test's, ``p_holm`` the same after Holm over the study's primary contrasts that have an
+    interval, ``p`` the exact two-sided sign-flip test's, uncorrected. ``verdict`` is None where ``reason`` says why.
     ``standard_error`` is the binomial one of a difference of two runs on the test images.
     """
 
@@ -89,83 +82,14 @@ class Contrast:
     verdict: str | None = None
     reason: str | None = None
     standard_error: float | None = None
+    comparison: Literal["same settings", "tuned", "compute-matched"] = "same settings"
+    chosen_from: int | None = None
 
     @property
     def assumes_normality(self) -> bool:
         """Whether the verdict claims a difference that a sign-flip test cannot confirm at this number of seeds."""
         claims = self.verdict is not None and self.verdict.startswith(("higher", "lower"))
         return claims and self.n < SEEDS_WITHOUT_NORMALITY
-
-
-def mean_interval(values: Sequence[float], level: float = 0.95) -> Estimate:
-    """Mean and Student's t interval of ``values`` (one or more, finite); equal values give an interval of no width."""
-    sample = np.asarray(values, dtype=np.float64)
-    if sample.size == 0:
-        raise ValueError("a mean needs at least one value")
-    mean = float(sample.mean())
-    if sample.size == 1:
-        return Estimate(1, mean, None, None)
-    half = _t_quantile((1 + level) / 2, sample.size - 1) * float(stats.sem(sample)) if spread(sample) else 0.0
-    return Estimate(int(sample.size), mean, mean - half, mean + half)
-
-
-@functools.cache
-def _t_quantile(share: float, freedom: int) -> float:
-    # A page asks for the same few quantiles once an epoch and variant.
-    return float(stats.t.ppf(share, freedom))
-
-
-def spread(values: Sequence[float] | np.ndarray[Any, np.dtype[np.float64]]) -> bool:
-    """Whether ``values`` differ by more than the rounding of floats."""
-    return float(np.ptp(np.asarray(values))) > ROUNDING
-
-
-def binomial_standard_error(p: float, n: int) -> float:
-    """Standard error of an accuracy ``p`` measured on ``n`` test images: what other images would change."""
-    return math.sqrt(p * (1 - p) / n)
-
-
-def paired_t(differences: Sequence[float]) -> float:
-    """Two-sided p of the paired t test for two or more differences.
-
-    Equal differences leave the statistic without a denominator; p is then its limit, 1 at zero and else 0.
-    """
-    if not spread(differences):
-        return 1.0 if abs(differences[0]) <= ROUNDING else 0.0
-    return float(stats.ttest_1samp(differences, 0.0).pvalue)
-
-
-def sign_flip(differences: Sequence[float]) -> float | None:
-    """Exact two-sided p: the share of all 2**n choices of signs whose sum is as far from zero as the observed one.
-
-    None above 20 differences. The sums are built by doubling, since ``scipy.stats.permutation_test`` visits the
-    choices one by one and takes seconds for what is counted here at once.
-    """
-    if len(differences) > MOST_SEEDS_FLIPPED:
-        return None
-    sums = np.zeros(1)
-    for difference in differences:
-        sums = np.concatenate([sums + difference, sums - difference])
-    return float(np.mean(np.abs(sums) >= abs(sum(differences)) - ROUNDING))
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down adjustment over one family, in the order given."""
-    adjusted = [0.0] * len(p_values)
-    running = 0.0
-    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
-        running = max(running, min(1.0, (len(p_values) - rank) * p_values[index]))
-        adjusted[index] = running
-    return adjusted
-
-
-def verdict(difference: float, p_holm: float, interval_90: tuple[float, float], margin: float = MARGIN) -> str:
-    """The word for a complete contrast: a direction, "equivalent" within the margin, both, or "not resolved"."""
-    within = -margin < interval_90[0] and interval_90[1] < margin
-    if p_holm < ALPHA:
-        direction = "higher" if difference > 0 else "lower"
-        return f"{direction}, by less than the margin" if within else direction
-    return "equivalent" if within else "not resolved"
 
 
 def contrast(variant: VariantSummary, baseline: VariantSummary) -> Contrast:
@@ -200,13 +124,22 @@ def contrast(variant: VariantSummary, baseline: VariantSummary) -> Contrast:
     )
 
 
-def judge(family: Sequence[Contrast], margin: float = MARGIN) -> tuple[Contrast, ...]:
-    """``family`` with ``p_holm`` over all contrasts that have an interval, and a verdict for the complete ones."""
-    tested = [item for item in family if item.p_t is not None]
-    adjusted = iter(holm([item.p_t for item in tested if item.p_t is not None]))
+def judge(
+    family: Sequence[Contrast], margin: float = MARGIN, primary: Mapping[str, Any] | None = None
+) -> tuple[Contrast, ...]:
+    """``family`` with ``p_holm`` over its primary contrasts that have an interval, and a verdict for the complete ones.
+
+    ``primary`` holds what a variant must have for its contrast to be one that the study was made for; the others are
+    exploratory and get neither.
+    """
+    asked = [
+        item if not primary or matches_all(item.variant, primary) else replace(item, reason=item.reason or EXPLORATORY)
+        for item in family
+    ]
+    adjusted = iter(holm([item.p_t for item in asked if item.p_t is not None and item.reason != EXPLORATORY]))
     judged = []
-    for item in family:
-        if item.p_t is None or item.difference is None or item.interval_90 is None:
+    for item in asked:
+        if item.p_t is None or item.reason == EXPLORATORY or item.difference is None or item.interval_90 is None:
             judged.append(item)
             continue
         p_holm = next(adjusted)
@@ -231,11 +164,13 @@ def matches_all(variant: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     return all(key in variant and matches(variant[key], value) for key, value in wanted.items())
 
 
-def partners(variant: Variant, others: Sequence[Variant], baseline: Mapping[str, Any]) -> list[Variant]:
-    """The variants that are the baseline in its keys and like ``variant`` in all others."""
+def partners(
+    variant: Variant, others: Sequence[Variant], baseline: Mapping[str, Any], ignoring: Sequence[str] = ()
+) -> list[Variant]:
+    """The variants that are the baseline in its keys and like ``variant`` in all others but those to be ignored."""
 
     def rest(some: Variant) -> str:
-        return as_written({key: value for key, value in some.items() if key not in baseline})
+        return as_written({key: value for key, value in some.items() if key not in (*baseline, *ignoring)})
 
     found = [other for other in others if matches_all(other, baseline) and rest(other) == rest(variant)]
     exact = [other for other in found if all(as_written(other[key]) == as_written(baseline[key]) for key in baseline)]
@@ -259,14 +194,25 @@ def by_variant(runs: Sequence[Run], kind: str) -> list[tuple[Variant, list[Run]]
     return list(groups.values())
 
 
-def summarise(variant: Variant, runs: Sequence[Run], seeds: Sequence[int], test_images: int | None) -> VariantSummary:
-    """One variant's runs, one a seed; ``seeds`` are the study's."""
-    done = sorted((run for run in runs if finished(run)), key=lambda run: run["seed"])
-    accuracies = {run["seed"]: float(run["final"]["test_accuracy"]) for run in done}
+def summarise(
+    variant: Variant, runs: Sequence[Run], seeds: Sequence[int], test_images: int | None, repeats: int = 1
+) -> VariantSummary:
+    """One variant's runs, ``repeats`` a seed; a seed counts once all of them are done. ``seeds`` are the study's."""
+    by_seed: dict[int, list[Run]] = {}
+    for run in sorted((run for run in runs if finished(run)), key=lambda run: run["seed"]):
+        by_seed.setdefault(run["seed"], []).append(run)
+    by_seed = {seed: group for seed, group in by_seed.items() if len(group) >= repeats}
+    done = [run for group in by_seed.values() for run in group]
+    accuracies = {
+        seed: float(np.mean([run["final"]["test_accuracy"] for run in group])) for seed, group in by_seed.items()
+    }
+    validations = [run["final"].get("validation_accuracy") for run in done]
     first = [run["history"][0]["test_accuracy"] for run in done if run["history"]]
     trainable = {run["provenance"]["freeze"]["trainable_parameters"] for run in done if "freeze" in run["provenance"]}
     seconds = [run["train_seconds"] for run in done if run.get("train_seconds") is not None]
-    starts = [run["provenance"]["start"]["backbone_sha256"] for run in done if "start" in run["provenance"]]
+    starts = {
+        run["seed"]: run["provenance"]["start"]["backbone_sha256"] for run in done if "start" in run["provenance"]
+    }
     estimate = mean_interval(list(accuracies.values())) if accuracies else None
     error = binomial_standard_error(estimate.mean, test_images) if estimate and test_images else None
     return VariantSummary(
@@ -275,12 +221,13 @@ def summarise(variant: Variant, runs: Sequence[Run], seeds: Sequence[int], test_
         planned=len({*seeds, *(run["seed"] for run in runs)}),
         estimate=estimate,
         accuracies=accuracies,
+        validation=float(np.mean(validations)) if validations and None not in validations else None,
         first_epoch=float(np.mean(first)) if first and None not in first else None,
         trainable_parameters=trainable.pop() if len(trainable) == 1 else None,
         train_seconds=float(np.mean(seconds)) if seconds else None,
         standard_error=error,
         diverged=any(run["diverged"] for run in runs),
-        one_set_of_weights=len(starts) > 1 and len(set(starts)) == 1,
+        one_set_of_weights=len(starts) > 1 and len(set(starts.values())) == 1,
     )
 
 
@@ -288,11 +235,16 @@ def variants(results: Results) -> tuple[VariantSummary, ...]:
     """Every downstream variant of the study, in the order of its runs."""
     study = results["study"]
     groups = by_variant(results["runs"], "downstream")
-    return tuple(summarise(variant, runs, study["seeds"], study["test_images"]) for variant, runs in groups)
+    repeats = study.get("repeats", 1)
+    return tuple(summarise(variant, runs, study["seeds"], study["test_images"], repeats) for variant, runs in groups)
 
 
 def contrasts(results: Results) -> tuple[Contrast, ...]:
-    """Every variant that has exactly one partner against it, with verdicts; the baseline variants have none."""
+    """Every variant that has exactly one partner against it, with verdicts; the baseline variants have none.
+
+    After them, where the study asks for it, each side at its own best setting, and partners of equal cost.
+    """
+    study = results["study"]
     summaries = variants(results)
     of = {as_written(summary.variant): summary for summary in summaries}
     family = []
@@ -300,7 +252,38 @@ def contrasts(results: Results) -> tuple[Contrast, ...]:
         found = _partners_of(summary.variant, results)
         if len(found) == 1:
             family.append(contrast(summary, of[as_written(found[0])]))
-    return judge(family, results["study"].get("margin", MARGIN))
+    if study.get("tune"):
+        family += _tuned(summaries, study["tune"], study["baseline"])
+    for pair in study.get("matched", []):
+        sides = [of.get(as_written(pair[side])) for side in ("variant", "partner")]
+        if sides[0] is not None and sides[1] is not None:
+            family.append(replace(contrast(sides[0], sides[1]), comparison="compute-matched"))
+    return judge(family, study.get("margin", MARGIN), study.get("primary"))
+
+
+def _tuned(summaries: Sequence[VariantSummary], tune: Sequence[str], baseline: Mapping[str, Any]) -> list[Contrast]:
+    """Each side at the value of the tuned axes with its best mean validation accuracy, once all have been tried."""
+    groups: dict[str, list[VariantSummary]] = {}
+    for summary in summaries:
+        if "compute_matched" not in summary.variant:
+            rest = {key: value for key, value in summary.variant.items() if key not in tune}
+            groups.setdefault(as_written(rest), []).append(summary)
+    best = {}
+    for group in groups.values():
+        complete = all(item.validation is not None and item.n == item.planned for item in group)
+        if complete and len(group) > 1:
+            chosen = max(group, key=lambda item: item.validation or 0.0)
+            best[as_written(chosen.variant)] = (chosen, len(group))
+    chosen_variants = [item.variant for item, _ in best.values()]
+    found = []
+    for item, tried in best.values():
+        if not baseline or matches_all(item.variant, baseline):
+            continue
+        partner = partners(item.variant, chosen_variants, baseline, ignoring=tune)
+        if len(partner) == 1:
+            plain = contrast(item, best[as_written(partner[0])][0])
+            found.append(replace(plain, comparison="tuned", chosen_from=tried))
+    return found
 
 
 def without_partner(results: Results) -> tuple[Variant, ...]:
@@ -329,6 +312,7 @@ def summary(results: Results) -> dict[str, Any]:
                 "variant": item.variant,
                 "n": item.n,
                 "planned": item.planned,
+                "validation": item.validation,
                 "mean": item.estimate.mean if item.estimate else None,
                 "interval": _pair(item.estimate.interval if item.estimate else None),
                 "accuracies": [{"seed": seed, "test_accuracy": value} for seed, value in item.accuracies.items()],
@@ -344,6 +328,8 @@ def summary(results: Results) -> dict[str, Any]:
             {
                 "variant": item.variant,
                 "baseline": item.baseline,
+                "comparison": item.comparison,
+                "chosen_from": item.chosen_from,
                 "n": item.n,
                 "planned": item.planned,
                 "difference": item.difference,

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from rotbench.settings import held_out
 from rotbench.streams import generator
 
 #: What ``augment = [..]`` may name: a crop after zero padding, a mirror image.
@@ -100,6 +101,33 @@ def balanced_subset(labels: Tensor, per_class: int | None, seed: int) -> Tensor:
             raise ValueError(f"{per_class} labels per class were asked for, but class {label} has {len(members)}")
         chosen.append(members[:per_class])
     return torch.cat(chosen).sort().values
+
+
+def split_validation(labels: Tensor, per_class: int | None, share: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Which images are trained on, and which are kept for validation: ``share`` of each class, rounded down.
+
+    ``labels``: int64 (N,). Returns two ascending int64 (K,), apart from each other; together they are
+    ``balanced_subset``. Of the shuffled images of a class every so many-th is kept, so an image that is kept at one
+    ``per_class`` is kept at every larger one: what is kept from the whole set is kept from all subsets of it.
+    """
+    chosen = balanced_subset(labels, per_class, seed)
+    if not share:
+        return chosen, chosen[:0]
+    shuffled = torch.randperm(len(labels), generator=generator(seed, "subset"))
+    kept = torch.zeros(len(labels), dtype=torch.bool)
+    for label in range(int(labels.max()) + 1):
+        members = shuffled[labels[shuffled] == label]
+        held = torch.tensor([held_out(count, share) for count in range(len(members) + 1)])
+        kept[members[held.diff() > 0]] = True
+    return chosen[~kept[chosen]], chosen[kept[chosen]]
+
+
+def first_of_each_class(images: Images, per_class: int) -> Images:
+    """The first ``per_class`` images of each class, or all where there are fewer, in their order."""
+    labels = images.labels
+    chosen = torch.cat([(labels == label).nonzero().flatten()[:per_class] for label in range(len(images.classes))])
+    chosen = chosen.sort().values
+    return Images(images.pixels[chosen], labels[chosen], images.classes)
 
 
 def updates_per_epoch(images: int, batch_size: int) -> int:

@@ -8,11 +8,14 @@ from typing import Any
 
 from markupsafe import Markup
 
-from rotbench import compare, figures
+from rotbench import compare, figures, inference
 from rotbench.compare import Contrast, Results, Run, Variant, VariantSummary, as_written
 from rotbench.wording import (
     variant_labels,
 )
+
+#: What is said beside a contrast's label of the partner that it has.
+COMPARISONS = {"same settings": "", "tuned": ", each at its best", "compute-matched": ", at equal cost"}
 
 
 def drawings(
@@ -44,22 +47,23 @@ def drawings(
     paired = [
         figures.Row(
             key=keys[as_written(contrast.variant)],
-            label=labels[as_written(contrast.variant)],
+            label=labels[as_written(contrast.variant)] + COMPARISONS[contrast.comparison],
             style=styles[as_written(contrast.variant)],
             values=tuple(contrast.differences.values()),
-            estimate=compare.mean_interval(list(contrast.differences.values())),
+            estimate=inference.mean_interval(list(contrast.differences.values())),
             faint=contrast.verdict is None,
         )
         for contrast in contrasts
         if contrast.differences
     ]
     if paired:
-        margin = study.get("margin", compare.MARGIN)
+        margin = study.get("margin", inference.MARGIN)
         drawn["differences"] = figures.differences("differences", "Paired differences to the baseline", paired, margin)
 
     panels = curve_panels(results, variants, styles, keys)
     if panels:
-        drawn["curves"] = figures.curves("curves", "Test accuracy by epoch", panels)
+        part = scored_part(results["runs"])
+        drawn["curves"] = figures.curves("curves", f"{part.capitalize()} accuracy by epoch", panels)
     pretexts = pretext_panels(results)
     if pretexts:
         drawn["pretexts"] = figures.curves("pretexts", "Pretext score by epoch", pretexts, alone=True)
@@ -85,24 +89,26 @@ def curve_panels(
     faceted = len(policies) > 1 and all("freeze" in variant for variant in variants)
     names = variant_labels(variants, ("freeze",) if faceted else ())
     panels: dict[str, list[figures.Series]] = {}
+    part = scored_part(results["runs"])
     for variant, runs in compare.by_variant(results["runs"], "downstream"):
         key = as_written(variant)
-        series = figures.Series(keys[key], names[key], styles[key], seed_lines(runs))
+        series = figures.Series(keys[key], names[key], styles[key], seed_lines(runs, part))
         if series.lines:
             title = f"freeze: {policies[as_written(variant['freeze'])]}" if faceted else ""
             panels.setdefault(title, []).append(series)
-    return [figures.Panel(title, tuple(series), levels, "test accuracy", True) for title, series in panels.items()]
+    return [figures.Panel(title, tuple(series), levels, f"{part} accuracy", True) for title, series in panels.items()]
 
 
 def pretext_panels(results: Results) -> list[figures.Panel]:
     """Curves of the pretext runs: a panel a kind of score, since only scores of one kind share a scale."""
     panels: dict[str, list[figures.Series]] = {}
     levels: dict[str, dict[float, list[str]]] = {}
+    part = scored_part(results["runs"])
     for place, (variant, runs) in enumerate(compare.by_variant(results["runs"], "pretext")):
         name = variant["pretext"]
         about = results["study"]["pretexts"].get(name, {})
         score = about.get("score_name", "accuracy")
-        lines = seed_lines(runs)
+        lines = seed_lines(runs, part)
         if not lines:
             continue
         panels.setdefault(score, []).append(figures.Series(f"p{place}", str(name), place, lines))
@@ -113,22 +119,39 @@ def pretext_panels(results: Results) -> list[figures.Panel]:
             title="" if len(panels) == 1 else score,
             series=tuple(series),
             levels=tuple((level, f"chance: {', '.join(names)}") for level, names in levels.get(score, {}).items()),
-            label=f"score on test images ({score})",
+            label=f"score on {part} images ({score})",
             per_cent=score == "accuracy",
         )
         for score, series in panels.items()
     ]
 
 
-def seed_lines(runs: Sequence[Run]) -> tuple[figures.Line, ...]:
-    """The curves of ``runs`` that have one, each up to the first epoch that was not scored."""
-    lines = []
+def seed_lines(runs: Sequence[Run], part: str = "test") -> tuple[figures.Line, ...]:
+    """The curve of each seed that has one, the mean of its repeats, up to the first epoch that was not scored.
+
+    ``part`` is what was scored: ``"test"`` or ``"validation"``.
+    """
+    by_seed: dict[int, list[Run]] = {}
     for run in runs:
-        scores = [entry["test_accuracy"] for entry in run["history"]]
-        values = tuple(itertools.takewhile(lambda score: score is not None, scores))
+        by_seed.setdefault(run["seed"], []).append(run)
+    lines = []
+    for seed, group in by_seed.items():
+        curves = [[entry.get(f"{part}_accuracy") for entry in run["history"]] for run in group]
+        scored = [list(itertools.takewhile(lambda score: score is not None, curve)) for curve in curves]
+        values = tuple(sum(scores) / len(scores) for scores in zip(*scored, strict=False))
         if values:
-            lines.append(figures.Line(run["seed"], values, compare.finished(run)))
+            lines.append(figures.Line(seed, values, all(compare.finished(run) for run in group)))
     return tuple(lines)
+
+
+def scored_part(runs: Sequence[Run]) -> str:
+    """What the curves of these runs can show: validation images where the test images were kept for the last epoch."""
+    seen = any(len(run["history"]) > 1 and run["history"][0]["test_accuracy"] is None for run in runs)
+    return (
+        "validation"
+        if seen and any("validation_accuracy" in run["history"][0] for run in runs if run["history"])
+        else "test"
+    )
 
 
 def _references(study: Mapping[str, Any], variant: Variant) -> tuple[tuple[float, str], ...]:

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from rotbench.engine import Engine, Handle
 from rotbench.errors import BadInput, EnvironmentLacking, RotbenchError, told_again
 from rotbench.plan import Plan, Run
+from rotbench.price import Paces, paces_of
 from rotbench.results import collect, describe
 from rotbench.store import Damaged, Standing, Store, commit, run_record, standings, to_json, verify_folder
 from rotbench.system import Stop, write_durably
@@ -29,9 +30,9 @@ MAX_ATTEMPTS = 2
 class Watcher(Protocol):
     """Who is told how a study goes on: the terminal."""
 
-    def begin(self, todo: int, done: int) -> None: ...
+    def begin(self, waiting: Sequence[Run], done: int) -> None: ...
     def started(self, run: Run) -> None: ...
-    def progress(self, run: Run, entry: Mapping[str, float]) -> None: ...
+    def progress(self, run: Run, entry: Mapping[str, float | None]) -> None: ...
     def ended(self, run: Run, status: str, message: str) -> None: ...
     def note(self, message: str) -> None: ...
 
@@ -89,7 +90,7 @@ def run_study(
     standing = standings(store, records)
     state = _take_stock(plan, store, standing, orders)
     store.write_study(describe(plan, command))
-    watcher.begin(len(state.waiting), len(state.done))
+    watcher.begin(tuple(state.waiting), len(state.done))
     stale = sum(stands.state == "stale" for stands in standing.values())
     if stale and not orders.rerun_stale:
         watcher.note(f"{stale} runs are stale and are kept as they are; --rerun-stale trains them again")
@@ -123,27 +124,45 @@ def check_store(plan: Plan, store: Store) -> None:
         )
 
 
-def _take_stock(plan: Plan, store: Store, standing: Mapping[str, Standing], orders: Orders) -> _State:
-    """What is to be trained, in the order of the plan; what is asked to be redone is set aside."""
+def known_paces(store: Store) -> Paces:
+    """How fast the finished runs of a store went."""
+    return paces_of(
+        (outcome.record["settings"], outcome.result) for _, outcome in store.outcomes() if outcome.status == "done"
+    )
+
+
+def to_train(plan: Plan, standing: Mapping[str, Standing], orders: Orders) -> list[Run]:
+    """What is to be trained, in the order of the plan."""
     again = {"failed": orders.retry_failed, "stale": orders.rerun_stale}
-    state = _State([], set(), set())
+    # A run that starts from a stale one would mix old and new: it waits until that is redone.
+    stale = {run.id for run in plan.runs if standing[run.id].state == "stale" and not orders.rerun_stale}
+    return [
+        run
+        for run in plan.runs
+        if run.id in plan.selected
+        and again.get(standing[run.id].state, standing[run.id].state in ("new", "partial"))
+        and not stale & set(run.needs)
+    ]
+
+
+def _take_stock(plan: Plan, store: Store, standing: Mapping[str, Standing], orders: Orders) -> _State:
+    """What waits, is done and has failed; what is asked to be redone is set aside."""
+    state = _State(to_train(plan, standing, orders), set(), set())
+    waiting = {run.id for run in state.waiting}
     for run in plan.runs:
         stands = standing[run.id]
-        if run.id in plan.selected and again.get(stands.state, stands.state in ("new", "partial")):
+        if run.id in waiting:
             if stands.stored is not None:
                 store.set_aside(stands.stored)
-            state.waiting.append(run)
         elif stands.state == "failed":
             state.failed.add(run.id)
         elif stands.state in ("done", "stale"):
             state.done.add(run.id)
-    # A run that starts from a stale one would mix old and new: it waits until that is redone.
-    stale = {run.id for run in plan.runs if standing[run.id].state == "stale" and not orders.rerun_stale}
-    state.waiting = [run for run in state.waiting if not stale & set(run.needs)]
     return state
 
 
-def _prepare(plan: Plan, store: Store, engine: Engine, waiting: Sequence[Run], orders: Orders, stop: Stop) -> None:
+def preparation(plan: Plan, waiting: Sequence[Run], device: str) -> dict[str, Any]:
+    """The request to make sure that data and weights of these runs are there, and device and precision too."""
     entries: dict[str, Any] = {}
     for run in waiting:
         model = run.settings["model"]
@@ -157,14 +176,22 @@ def _prepare(plan: Plan, store: Store, engine: Engine, waiting: Sequence[Run], o
                     "stem": model["stem"],
                 }
                 entries[json.dumps([settings, model])] = entry
-    folder = store.attempts / "prepare"
-    folder.mkdir(exist_ok=True)
-    request = {
+    return {
         "plugins": list(entries.values()),
         "precisions": sorted({run.settings["train"]["precision"] for run in waiting}),
-        **_surroundings(plan, orders),
+        **surroundings(plan, device),
     }
-    write_durably(folder / "request.json", to_json(request))
+
+
+def surroundings(plan: Plan, device: str) -> dict[str, Any]:
+    """What a worker needs to know and no result depends on."""
+    return {"root": str(plan.root), "folder": str(plan.study.folder), "device": device}
+
+
+def _prepare(plan: Plan, store: Store, engine: Engine, waiting: Sequence[Run], orders: Orders, stop: Stop) -> None:
+    folder = store.attempts / "prepare"
+    folder.mkdir(exist_ok=True)
+    write_durably(folder / "request.json", to_json(preparation(plan, waiting, orders.device)))
     handle = engine.prepare(folder)
     while (code := handle.poll()) is None:
         if stop.count:
@@ -172,14 +199,9 @@ def _prepare(plan: Plan, store: Store, engine: Engine, waiting: Sequence[Run], o
             return
         time.sleep(POLL_SECONDS)
     if code:
-        raise _error(folder) or EnvironmentLacking(
+        raise left_error(folder) or EnvironmentLacking(
             f"preparing the data failed: {_death(code)}", f"See {folder / 'prepare.log'}."
         )
-
-
-def _surroundings(plan: Plan, orders: Orders) -> dict[str, Any]:
-    """What a worker needs to know and no result depends on."""
-    return {"root": str(plan.root), "folder": str(plan.study.folder), "device": orders.device}
 
 
 def _walk(
@@ -235,7 +257,7 @@ def _start(plan: Plan, store: Store, engine: Engine, orders: Orders, state: _Sta
     request = {
         "run": run_record(run),
         "plugins": [asdict(reference) for reference in run.plugins],
-        **_surroundings(plan, orders),
+        **surroundings(plan, orders.device),
     }
     attempt = store.open_attempt(run.id, request)
     state.waiting.remove(run)
@@ -266,7 +288,7 @@ def _end(store: Store, state: _State, active: _Active, code: int, watcher: Watch
         watcher.note(f"{damage}; tried again")
         manifest = None
     if manifest is None:
-        error = _error(active.attempt)
+        error = left_error(active.attempt)
         if error is not None:
             raise error
         if state.tries[run.id] < MAX_ATTEMPTS:
@@ -289,7 +311,7 @@ def _end(store: Store, state: _State, active: _Active, code: int, watcher: Watch
         watcher.ended(run, "done", "")
 
 
-def _error(folder: Path) -> RotbenchError | None:
+def left_error(folder: Path) -> RotbenchError | None:
     """The error for which a worker or the preparation stopped the study, if it left one."""
     try:
         left = json.loads((folder / "error.json").read_bytes())

@@ -54,7 +54,7 @@ class Fault:
     """One mistake in a study file.
 
     ``path`` is where it stands in the file's structure, such as ``("matrix", 0, "freze")``; a fault of a key
-    (rather than of its value) has ``at_key``. Line and column are found from the path when the fault is shown.
+    (rather than of its value) has ``at_key``. Line and column are found from the path when the fault is shown;
     """
 
     path: tuple[str | int, ...]
@@ -62,12 +62,32 @@ class Fault:
     at_key: bool = False
 
 
-class StudyFaults(BadInput):
-    """A study file with mistakes; ``lines`` are ready to print, one block a fault."""
+@dataclass(frozen=True)
+class PlacedFault:
+    """A fault with its place in a file: line and column from 1, in characters; ``excerpt`` is the line with a caret.
 
-    def __init__(self, lines: Sequence[str], todo: str = "") -> None:
-        super().__init__("\n".join(lines), todo)
-        self.lines = tuple(lines)
+    A fault of ``--set`` has no place, and what was given as its ``file``.
+    """
+
+    file: str
+    line: int | None
+    column: int | None
+    path: str
+    message: str
+    excerpt: str = ""
+
+    def __str__(self) -> str:
+        place = self.file if self.line is None else f"{self.file}:{self.line}:{self.column}"
+        where = f"{place}: {f'{self.path}: ' if self.path else ''}{self.message}"
+        return f"{where}\n{self.excerpt}" if self.excerpt else where
+
+
+class StudyFaults(BadInput):
+    """A study file with mistakes, all of them, in the order of the file."""
+
+    def __init__(self, faults: Sequence[PlacedFault], todo: str = "") -> None:
+        super().__init__("\n".join(map(str, faults)), todo)
+        self.faults = tuple(faults)
 
 
 def told_again(exit_code: int, what: str, todo: str) -> RotbenchError:

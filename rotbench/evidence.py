@@ -74,9 +74,14 @@ def seed_rows(runs: Sequence[Run]) -> list[SeedRow]:
     for (seed, _), group in sorted(groups.items(), key=lambda item: item[0]):
         starts = [(run["kind"], run["provenance"]["start"]) for run in group]
         built = {start["seed_backbone_sha256"] for _, start in starts}
-        heads = {start["head_sha256"] for kind, start in starts if kind == "downstream"}
+        heads: dict[int, set[str]] = {}  # a repeat has a head of its own
+        for run in group:
+            if run["kind"] == "downstream":
+                heads.setdefault(run.get("repeat", 0), set()).add(run["provenance"]["start"]["head_sha256"])
         pretrained = {start["backbone_sha256"] for kind, start in starts if kind == "pretext" and not start["claimed"]}
         random = {start["backbone_sha256"] for kind, start in starts if kind == "downstream" and not start["claimed"]}
         same_start = len(pretrained | random) == 1 if pretrained and random else None
-        rows.append(SeedRow(seed, len(group), len(built) == 1, len(heads) <= 1, same_start))
+        rows.append(
+            SeedRow(seed, len(group), len(built) == 1, all(len(some) == 1 for some in heads.values()), same_start)
+        )
     return rows

@@ -21,15 +21,17 @@ class Feed:
     """Batches of one run. All tensors lie on the training device, whole data sets as uint8.
 
     ``pixels``, ``labels``: the training images, uint8 (N, 3, H, W) and int64 (N,), labels as the task relabelled
-    them. ``subset``: int64 (K,), which of them are used. ``test_pixels``, ``test_labels``: likewise. ``mean``,
-    ``std``: float32 (3,). ``augment``: of ``data.AUGMENTATIONS``. ``updates``: batches to an epoch. ``kind``
-    ("pretext" or "downstream") and ``seed`` name the streams of order and augmentation, ``name`` that of the task.
+    them. ``subset``: int64 (K,), which of them are trained on. ``validation``: int64 (V,), which are scored on and
+    never trained on. ``test_pixels``, ``test_labels``: likewise. ``mean``, ``std``: float32 (3,). ``augment``: of
+    ``data.AUGMENTATIONS``. ``updates``: batches to an epoch. ``seed`` and ``kind`` ("pretext", "downstream", or the
+    latter with the number of a repeat) name the streams of order and augmentation, ``name`` that of the task.
     """
 
     task: Task
     pixels: Tensor
     labels: Tensor
     subset: Tensor
+    validation: Tensor
     test_pixels: Tensor
     test_labels: Tensor
     mean: Tensor
@@ -68,11 +70,16 @@ class Feed:
     def test_batches(self) -> Iterator[tuple[Tensor, Targets]]:
         """What the test images are scored on, without augmentation; the same batches at every epoch."""
         index = torch.arange(len(self.test_pixels), device=self.test_pixels.device)
+        return self._scored(self.test_pixels, self.test_labels, index, "evaluation")
+
+    def validation_batches(self) -> Iterator[tuple[Tensor, Targets]]:
+        """What the validation images are scored on, likewise."""
+        return self._scored(self.pixels, self.labels, self.validation, "validation")
+
+    def _scored(self, pixels: Tensor, labels: Tensor, index: Tensor, purpose: str) -> Iterator[tuple[Tensor, Targets]]:
         for batch, chosen in enumerate(torch.split(index, EVALUATION_BATCH)):
-            images = to_unit(self.test_pixels[chosen])
-            source = generator(self.seed, "evaluation", self.name, batch)
-            made = self.task.evaluation_batches(images, source, self.test_labels[chosen], chosen)
-            for views, targets in made:
+            source = generator(self.seed, purpose, self.name, batch)
+            for views, targets in self.task.evaluation_batches(to_unit(pixels[chosen]), source, labels[chosen], chosen):
                 yield self._prepared(views), targets
 
     def _prepared(self, views: Tensor) -> Tensor:

@@ -182,7 +182,9 @@ class Dataset(Protocol):
     """Where images come from. Required: ``name``, ``fingerprint`` and ``load``.
 
     ``size``: side of an image in pixels, and ``classes``: number of classes, where known beforehand (else None).
-    ``augment``: names of the default augmentation. ``notice``: a sentence that opens the report, or "".
+    ``images_per_class``: training images in the smallest class, where known beforehand (else None), so that a study
+    that asks for more labels is refused before anything is trained. ``augment``: names of the default augmentation.
+    ``notice``: a sentence that opens the report, or "".
     An optional ``prepare(root)`` makes the data available (checks it, downloads what is missing) and raises
     ``EnvironmentLacking`` where it cannot.
     """
@@ -190,6 +192,7 @@ class Dataset(Protocol):
     name: ClassVar[str]
     size: ClassVar[int | None]
     classes: ClassVar[int | None]
+    images_per_class: ClassVar[int | None]
     augment: ClassVar[tuple[str, ...]]
     notice: ClassVar[str]
 

@@ -12,6 +12,7 @@ from dataclasses import fields
 from typing import Any, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.errors import PydanticInvalidForJsonSchema
 
 from rotbench.errors import Fault
 from rotbench.source import StudyPath, suggestion
@@ -35,6 +36,14 @@ def check_table(cls: type[T], table: Mapping[str, Any], path: StudyPath) -> tupl
         return instance, []
     except ValidationError as error:
         return None, _faults(cls, table, path, error)
+
+
+def json_schema(cls: type) -> dict[str, Any]:
+    """The JSON Schema of a table that :func:`check_table` accepts for ``cls``; empty where its types have none."""
+    try:
+        return _adapter(cls).json_schema()
+    except PydanticInvalidForJsonSchema:
+        return {"properties": {name: {} for name in field_names(cls)}}
 
 
 def _adapter(cls: type) -> TypeAdapter[Any]:

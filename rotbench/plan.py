@@ -6,20 +6,29 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from rotbench.errors import BadInput, Fault
-from rotbench.hookspecs import keywords
-from rotbench.matrix import Variant, Written, name_of, same
-from rotbench.registry import Plugin, PluginReference, Registry
-from rotbench.settings import MODEL_KEYS, TRAIN_KEYS, TrainSettings
-from rotbench.source import StudyPath, suggestion
+from rotbench.matched import Matched
+from rotbench.matrix import name_of, same
+from rotbench.registry import Kind, Plugin, PluginReference, Registry
+from rotbench.rehearsal import rehearsed
+from rotbench.resolve import Resolved, instance, resolve
+from rotbench.source import suggestion
 from rotbench.study import Study
 
 #: Raised when the trainer changes in a way that changes results: runs of another version are stale.
 RESULTS_VERSION = 1
+
+#: The keys of a run's settings that name a plugin, with the plugin's kind.
+PLUGIN_SETTINGS: Mapping[str, Kind] = {
+    "dataset": "dataset",
+    "init": "init",
+    "task": "pretext task",
+    "freeze": "freeze policy",
+}
 
 
 @dataclass(frozen=True)
@@ -28,13 +37,14 @@ class Run:
 
     ``id`` hashes everything that changes the result; ``settings_sha256`` leaves out code and data, so that a run whose
     plugin changed is found as stale rather than taken for a new one. ``variant`` holds what its block sets, as the
-    study file writes it, or ``{"pretext": NAME}``.
+    study file writes it, or ``{"pretext": NAME}``. ``repeat`` counts, from 0, the downstream runs of one seed.
     """
 
     id: str
     kind: Literal["pretext", "downstream"]
     variant: Mapping[str, Any]
     seed: int
+    repeat: int
     needs: tuple[str, ...]
     settings: Mapping[str, Any]
     settings_sha256: str
@@ -47,222 +57,117 @@ class Plan:
     """What a study comes to. ``selected`` are the runs that ``-k`` leaves, with the pretext runs that they need."""
 
     study: Study
+    seeds: tuple[int, ...]
+    repeats: int
+    rehearsal: bool
     runs: tuple[Run, ...]
     selected: frozenset[str]
     dataset: Plugin
     root: Path
     plugins: tuple[Plugin, ...]
+    matched: tuple[Matched, ...]
 
 
-@dataclass(frozen=True)
-class _Start:
-    """A resolved init: its settings, its plugin, and the pretext run that it starts from."""
+def make_plan(
+    study: Study,
+    faults: Sequence[Fault],
+    registry: Registry,
+    root: Path,
+    only: Sequence[str] = (),
+    *,
+    rehearsal: bool = False,
+) -> Plan:
+    """List the runs of a study, seed by seed, each pretext run before what starts from it.
 
-    settings: Mapping[str, Any]
-    plugin: Plugin
-    parent: str | None
-
-
-def make_plan(study: Study, faults: Sequence[Fault], registry: Registry, root: Path, only: Sequence[str] = ()) -> Plan:
-    """Resolve names and options and list the runs, seed by seed, each pretext run before what starts from it.
-
-    ``faults`` are those found in reading the study; they and all that is found here are raised together as
-    :class:`~rotbench.errors.StudyFaults`. ``only`` holds ``KEY=VALUE`` conditions on variants.
+    ``faults`` and what is raised for them: see :func:`~rotbench.resolve.resolve`. ``root`` is where the data lie.
+    ``only`` holds ``KEY=VALUE`` conditions on variants. ``rehearsal`` makes every run as small as it can be.
     """
-    planner = _Planner(study, registry, list(faults))
-    dataset = planner.dataset()
-    pretexts = planner.pretexts()
-    variants = [(variant, planner.downstream(variant) or {}) for variant in study.variants]
-    if planner.faults:
-        raise study.source.faults(planner.faults)
-    plugin = planner.used[("dataset", dataset["name"])]
-    fingerprint = planner.instance(plugin, dataset).fingerprint(root)  # type: ignore[attr-defined]
-    augment = list(getattr(plugin.cls, "augment", ()))
+    resolved = resolve(study, faults, registry)
+    seeds = study.seeds[:1] if rehearsal else study.seeds
+    repeats = min(study.repeats, 2) if rehearsal else study.repeats
+    identifier = _Identifier(resolved, root, rehearsal)
     runs: list[Run] = []
-    for seed in study.seeds:
+    for seed in seeds:
         trained: dict[str, Run] = {}
-        for name, settings in pretexts.items():
-            trained[name] = planner.run("pretext", {"pretext": name}, seed, settings, trained, fingerprint, augment)
+        for name, settings in resolved.pretexts.items():
+            trained[name] = identifier.run("pretext", {"pretext": name}, seed, 0, settings, trained)
         runs += trained.values()
-        for variant, settings in variants:
-            if settings is not None:
-                runs.append(planner.run("downstream", variant.values, seed, settings, trained, fingerprint, augment))
-    _refuse_equal_runs(study, runs)
-    return Plan(study, tuple(runs), _select(runs, only), plugin, root, tuple(planner.used.values()))
+        for repeat in range(repeats):
+            for variant, settings in resolved.variants:
+                runs.append(identifier.run("downstream", variant, seed, repeat, settings, trained))
+    return Plan(
+        study=study,
+        seeds=seeds,
+        repeats=repeats,
+        rehearsal=rehearsal,
+        runs=tuple(runs),
+        selected=_select(runs, only),
+        dataset=resolved.dataset,
+        root=root,
+        plugins=tuple(resolved.plugins.values()),
+        matched=resolved.matched,
+    )
 
 
-class _Planner:
-    """Resolves the plugins of a study and collects every fault on the way."""
+class _Identifier:
+    """Makes runs out of settings, each with the hash of everything that changes its result."""
 
-    def __init__(self, study: Study, registry: Registry, faults: list[Fault]) -> None:
-        self.study = study
-        self.registry = registry
-        self.faults = faults
-        self.used: dict[tuple[str, str], Plugin] = {}
-        self._resolved: dict[tuple[str, str], tuple[Plugin, dict[str, Any]] | None] = {}
-
-    def dataset(self) -> dict[str, Any]:
-        found = self._plugin("dataset", self.study.dataset, ("dataset",))
-        return found[1] if found else {}
-
-    def pretexts(self) -> dict[str, dict[str, Any]]:
-        """The settings of each pretext run, in an order in which parents come first."""
-        taken = set(self.registry.names("init")) & set(self.study.pretexts)
-        for name in sorted(taken):
-            message = f'"{name}" is the name of an init; give the pretext run another name'
-            self.faults.append(Fault(self.study.pretexts[name].path, message, at_key=True))
-        if taken:
-            return {}
-        starts = {
-            pretext.name: self._start(pretext.init, (*pretext.path, "init")) for pretext in self.study.pretexts.values()
-        }
-        settings = {}
-        for name in self._ordered({name: start.parent if start else None for name, start in starts.items()}):
-            pretext, start = self.study.pretexts[name], starts[name]
-            task = self._plugin("pretext task", pretext.task, (*pretext.path, "task")) if pretext.task else None
-            train = self._train(pretext.train, pretext.path)
-            train = {key: value for key, value in train.items() if key not in ("labels_per_class", "updates")}
-            if task and start:
-                settings[name] = {
-                    **self._shared(asdict(self.study.model)),
-                    "pretext": name,
-                    "task": task[1],
-                    "init": dict(start.settings),
-                    "train": train,
-                }
-        return settings
-
-    def downstream(self, variant: Variant) -> dict[str, Any] | None:
-        values, paths = variant.values, variant.value_paths
-        start = self._start(values.get("init", "random"), paths.get("init", variant.path))
-        freeze = self._plugin("freeze policy", values.get("freeze", "none"), paths.get("freeze", variant.path))
-        train = self._train({key: values[key] for key in TRAIN_KEYS if key in values}, variant.path)
-        model = {**asdict(self.study.model), **{key: values[key] for key in MODEL_KEYS if key in values}}
-        if start is None or freeze is None:
-            return None
-        self._check_init(start, model, paths.get("init", variant.path))
-        parent = self.study.pretexts.get(start.parent) if start.parent else None
-        if parent and model != asdict(self.study.model):
-            message = f"starts from [pretext.{parent.name}], which trains the [model] of the study, another network"
-            self.faults.append(Fault(paths.get("init", variant.path), message))
-        return {**self._shared(model), "init": dict(start.settings), "freeze": freeze[1], "train": train}
+    def __init__(self, resolved: Resolved, root: Path, rehearsal: bool) -> None:
+        self.resolved = resolved
+        self.rehearsal = rehearsal
+        settings = [*resolved.pretexts.values(), *(settings for _, settings in resolved.variants)]
+        self.fingerprint = str(instance(resolved.dataset, settings[0]["dataset"]).fingerprint(root))
+        self.augment = list(getattr(resolved.dataset.cls, "augment", ()))
+        self._weights: dict[str, str | None] = {}
 
     def run(
         self,
         kind: Literal["pretext", "downstream"],
         variant: Mapping[str, Any],
         seed: int,
+        repeat: int,
         settings: Mapping[str, Any],
         trained: Mapping[str, Run],
-        fingerprint: str,
-        augment: list[str],
     ) -> Run:
         """A run with its identity. What a pretext run's identity covers, that of its children covers too."""
         train = dict(settings["train"])
         if train["augment"] == "auto":
-            train["augment"] = augment
+            train["augment"] = self.augment
         settings = {**settings, "train": train}
+        if self.rehearsal:
+            settings = rehearsed(settings, variant)
         parent_name = settings["init"].get("pretext")
         parent = trained[parent_name] if parent_name is not None else None
-        keys = {"dataset": "dataset", "init": "init", "task": "pretext task", "freeze": "freeze policy"}
         plugins = tuple(
-            self.used[(plugin, settings[key]["name"])].reference for key, plugin in keys.items() if key in settings
+            self.resolved.plugins[(plugin, settings[key]["name"])].reference
+            for key, plugin in PLUGIN_SETTINGS.items()
+            if key in settings
         )
-        init = self.used[("init", settings["init"]["name"])]
-        identify = getattr(self.instance(init, settings["init"]), "fingerprint", None)
-        weights = identify(self.study.folder) if identify else None
-        own = _sha256([kind, seed, settings, parent.settings_sha256 if parent else None])
+        # The first repeat is the run of a study without repeats: asking for repeats later keeps what is done.
+        own = _sha256([kind, seed, settings, parent.settings_sha256 if parent else None, *([repeat] if repeat else [])])
         code = [[reference.kind, reference.name, reference.sha256] for reference in plugins]
-        whole = _sha256([own, code, fingerprint, weights, RESULTS_VERSION, parent.id if parent else None])
+        weights = self._weights_of(settings["init"])
+        whole = _sha256([own, code, self.fingerprint, weights, RESULTS_VERSION, parent.id if parent else None])
         return Run(
-            id=f"{_slug(variant, seed)}-{whole[:12]}",
+            id=f"{_slug(variant, seed, repeat)}-{whole[:12]}",
             kind=kind,
             variant=variant,
             seed=seed,
+            repeat=repeat,
             needs=(parent.id,) if parent else (),
             settings=settings,
             settings_sha256=own,
             plugins=plugins,
-            fingerprint=fingerprint,
+            fingerprint=self.fingerprint,
         )
 
-    def instance(self, plugin: Plugin, settings: Mapping[str, Any]) -> object:
-        return plugin.cls(**{key: value for key, value in settings.items() if key != "name"})
-
-    def _shared(self, model: Mapping[str, Any]) -> dict[str, Any]:
-        return {"dataset": self.dataset(), "model": model, "threads": self.study.threads}
-
-    def _plugin(self, kind: Any, written: Written, path: StudyPath) -> tuple[Plugin, dict[str, Any]] | None:
-        """A plugin and its options, looked up once a value: a matrix of thousands names the same few."""
-        key = (kind, json.dumps(written, sort_keys=True))
-        if key in self._resolved:
-            return self._resolved[key]
-        options = {} if isinstance(written, str) else {k: v for k, v in written.items() if k != "name"}
-        plugin, settings, faults = self.registry.resolve(kind, name_of(written), options, path)
-        self.faults += faults
-        self._resolved[key] = None if plugin is None or faults else (plugin, settings)
-        if plugin is not None:
-            self.used[(kind, plugin.name)] = plugin
-        return self._resolved[key]
-
-    def _start(self, written: Written, path: StudyPath) -> _Start | None:
-        """What ``init = ..`` means: the name of a pretext run stands for the init that starts from it."""
-        name = name_of(written)
-        if name in self.study.pretexts:
-            if not isinstance(written, str) and set(written) - {"name"}:
-                self.faults.append(Fault(path, f"[pretext.{name}] takes no options here"))
-                return None
-            written = {"name": "pretext", "pretext": name}
-        elif self.registry.find("init", name) is None:
-            self.faults.append(Fault(path, self.registry.unknown("init", name, self.study.pretexts)))
-            return None
-        found = self._plugin("init", written, path)
-        if found is None:
-            return None
-        plugin, settings = found
-        parent = settings.get("pretext")
-        if parent is not None and parent not in self.study.pretexts:
-            message = f'no pretext run "{parent}"{suggestion(str(parent), self.study.pretexts)}'
-            self.faults.append(Fault((*path, "pretext"), message))
-            return None
-        return _Start(settings, plugin, parent)
-
-    def _train(self, given: Mapping[str, Any], path: StudyPath) -> dict[str, Any]:
-        train = {**asdict(TrainSettings()), **self.study.train, **given}
-        train["milestones"] = list(train["milestones"])
-        if train["nesterov"] and (train["optimizer"] != "sgd" or not train["momentum"]):
-            self.faults.append(Fault(path, "nesterov needs optimizer sgd with a momentum above 0"))
-        if train["warmup_epochs"] >= train["epochs"]:
-            message = f"warmup_epochs = {train['warmup_epochs']} leaves none of {train['epochs']} epochs"
-            self.faults.append(Fault(path, message))
-        return train
-
-    def _check_init(self, start: _Start, model: Mapping[str, Any], path: StudyPath) -> None:
-        problem = getattr(start.plugin.cls, "problem", None)
-        if problem is None:
-            return
-        offered = keywords(problem, model_name=model["name"], stem=model["stem"])
-        message = problem(self.instance(start.plugin, start.settings), **offered)
-        if message:
-            self.faults.append(Fault(path, message))
-
-    def _ordered(self, parents: Mapping[str, str | None]) -> list[str]:
-        """Pretext runs with parents first; what goes round in a circle is a fault."""
-        order: list[str] = []
-        for name in parents:
-            chain: list[str] = []
-            step: str | None = name
-            while step is not None and step not in order and step not in chain:
-                chain.append(step)
-                step = parents.get(step)
-            if step in chain:
-                circle = " -> ".join([*chain[chain.index(step) :], step])
-                self.faults.append(
-                    Fault((*self.study.pretexts[name].path, "init"), f"goes round in a circle: {circle}")
-                )
-                return []
-            order += reversed(chain)
-        return order
+    def _weights_of(self, init: Mapping[str, Any]) -> str | None:
+        """What identifies the weights that an init reads from a file; read once."""
+        key = json.dumps(init, sort_keys=True)
+        if key not in self._weights:
+            ask = getattr(instance(self.resolved.plugins[("init", init["name"])], init), "fingerprint", None)
+            self._weights[key] = ask(self.resolved.study.folder) if ask else None
+        return self._weights[key]
 
 
 def _select(runs: Sequence[Run], only: Sequence[str]) -> frozenset[str]:
@@ -296,21 +201,12 @@ def _matches(variant: Mapping[str, Any], key: str, value: str) -> bool:
     return same(written, value) or (not isinstance(written, str) and json.dumps(written) == value)
 
 
-def _refuse_equal_runs(study: Study, runs: Sequence[Run]) -> None:
-    seen: dict[str, Run] = {}
-    for run in runs:
-        other = seen.setdefault(run.id[-12:], run)
-        if other is not run:
-            words = f"{json.dumps(run.variant)} and {json.dumps(other.variant)} are the same run"
-            raise study.source.faults([Fault((), words)])
-
-
 def _sha256(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def _slug(variant: Mapping[str, Any], seed: int) -> str:
-    """A readable, harmless folder name: letters, digits and hyphens, at most 60."""
+def _slug(variant: Mapping[str, Any], seed: int, repeat: int) -> str:
+    """A readable, harmless folder name: letters, digits and hyphens, at most 70."""
     words = [name_of(v) if isinstance(v, (str, dict)) else f"{key}-{v}" for key, v in variant.items()]
     text = re.sub("[^a-z0-9]+", "-", "-".join(["pretext", *words] if "pretext" in variant else words).lower())
-    return f"{text.strip('-')[:50].strip('-') or 'run'}-s{seed}"
+    return f"{text.strip('-')[:50].strip('-') or 'run'}-s{seed}{f'r{repeat}' if repeat else ''}"

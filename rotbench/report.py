@@ -18,14 +18,13 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from rotbench import compare
+from rotbench import compare, inference
 from rotbench.answer import sentences
 from rotbench.compare import Results, Run, as_written
-from rotbench.drawings import drawings
+from rotbench.drawings import drawings, scored_part
 from rotbench.evidence import proof, seed_rows
 from rotbench.resources import templates_folder
 from rotbench.tables import (
-    CSV_COLUMNS,
     curve_table,
     distinct,
     final_rows,
@@ -48,7 +47,7 @@ from rotbench.wording import (
 )
 
 #: The digits that the page keeps of what is drawn but not compared; test accuracies keep all.
-ROUNDED = ("train_loss", "train_accuracy", "test_loss", "lr", "seconds")
+ROUNDED = ("train_loss", "train_accuracy", "validation_loss", "test_loss", "lr", "seconds")
 DIGITS = 5
 
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
@@ -71,16 +70,17 @@ def render(results: Results) -> str:
     return template.render(
         rotbench=results["rotbench"],
         embedded={**results, "runs": [{key: run[key] for key in run if key != "log"} for run in runs]},
-        csv_columns=CSV_COLUMNS,
+        csv_columns=tuple(results_frame(results).columns),
         study=study,
         runs=runs,
         axes=varying([summary.variant for summary in summaries]),
         shared=shared_values([summary.variant for summary in summaries]),
         sentences=sentences(results, contrasts),
         unpaired=[labels[as_written(variant)] for variant in compare.without_partner(results)],
-        family=sum(contrast.p_t is not None for contrast in contrasts),
+        family=sum(contrast.p_holm is not None for contrast in contrasts),
+        scored=scored_part(runs),
         least_p=min((2.0 ** (1 - contrast.n) for contrast in contrasts if contrast.p is not None), default=None),
-        margin=study.get("margin", compare.MARGIN),
+        margin=study.get("margin", inference.MARGIN),
         finals=final_rows(results, summaries, contrasts, labels),
         figures=drawings(results, summaries, contrasts, labels),
         curve_table=curve_table(results, "downstream", labels),

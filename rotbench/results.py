@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from rotbench import __version__
@@ -22,16 +24,21 @@ def describe(plan: Plan, command: str) -> dict[str, Any]:
     return {
         "study": {
             "title": study.title,
-            "file": study.source.name,
+            "file": Path(study.source.name).name,
             "text": study.source.text,
             "changed": list(study.changed),
             "command": command,
-            "seeds": list(study.seeds),
+            "seeds": list(plan.seeds),
+            "repeats": plan.repeats,
+            "rehearsal": plan.rehearsal,
             "dataset": plan.runs[0].settings["dataset"],
             "notice": getattr(plan.dataset.cls, "notice", ""),
-            "baseline": dict(study.baseline),
-            "margin": study.margin,
-            "references": [dict(reference) for reference in study.references],
+            "baseline": dict(study.report.baseline),
+            "primary": dict(study.report.primary),
+            "margin": study.report.margin,
+            "tune": list(study.report.tune),
+            "matched": [asdict(matched) for matched in plan.matched],
+            "references": [dict(reference) for reference in study.report.references],
             "pretexts": {
                 name: {
                     "task": task.name,
@@ -91,6 +98,7 @@ def _run(record: Mapping[str, Any], outcome: Outcome | None, stale: str | None) 
         "kind": record["kind"],
         "variant": record["variant"],
         "seed": record["seed"],
+        "repeat": record.get("repeat", 0),
         "status": outcome.status if outcome else "missing",
         "error": result.get("error"),
         "diverged": result.get("diverged", False),

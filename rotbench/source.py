@@ -9,15 +9,15 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import tree_sitter
 import tree_sitter_toml
 
-from rotbench.errors import BadInput, Fault, StudyFaults
+from rotbench.errors import BadInput, Fault, PlacedFault, StudyFaults
 
 MAX_BYTES = 1024 * 1024
 MAX_KEY_PARTS = 16
@@ -30,25 +30,40 @@ Position = tuple[int, int]  # row and column, both from 0, the column in bytes
 _LANGUAGE = tree_sitter.Language(tree_sitter_toml.language())
 _KEYS = ("bare_key", "quoted_key", "dotted_key")
 _NUMBERS = ("integer", "float")
-_TODO = "Mend the file and run the command again; nothing was started."
+_TODO = "Mend this and run the command again; nothing was started."
 
 
 @dataclass(frozen=True)
 class Source:
-    """A study file as read: its name for messages, its text, its values, and where each stands."""
+    """A study file as read: its name for messages, its text, its values, and where each stands.
+
+    ``given`` are the changes of the command line, as written there, by the dotted path that each sets.
+    """
 
     name: str
     text: str
     data: Mapping[str, Any]
     keys: Mapping[StudyPath, Position]
     values: Mapping[StudyPath, Position]
+    given: Mapping[str, str] = field(default_factory=dict)
 
-    def faults(self, faults: Iterable[Fault]) -> StudyFaults:
+    def faults(self, faults: Sequence[Fault]) -> StudyFaults:
         """The error that shows ``faults`` in the order of the file, each with its line and a caret."""
-        placed = sorted(((self._position(fault), fault) for fault in faults), key=lambda pair: pair[0])
+        given = [(change, fault) for fault in faults if (change := self._change(fault))]
+        placed = [(self._position(fault), fault) for fault in faults if not self._change(fault)]
+        placed.sort(key=lambda pair: pair[0])
         return StudyFaults(
-            [_block(self.name, self.text, row, column, _spell(fault)) for (row, column), fault in placed], _TODO
+            [
+                *(PlacedFault(f"--set {change}", None, None, spell_path(f.path), f.message) for change, f in given),
+                *(_placed(self.name, self.text, *at, f.message, spell_path(f.path)) for at, f in placed),
+            ],
+            _TODO,
         )
+
+    def _change(self, fault: Fault) -> str:
+        """What the command line gave where the fault stands, or ""."""
+        paths = [".".join(map(str, fault.path[:length])) for length in range(len(fault.path), 0, -1)]
+        return next((self.given[path] for path in paths if path in self.given), "")
 
     def _position(self, fault: Fault) -> Position:
         """Where a fault stands; what is missing is shown at the nearest thing around it that is there."""
@@ -98,7 +113,7 @@ def read_source(path: Path) -> Source:
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
         raise BadInput(f"{path}:{line}: the file is not UTF-8", "Save it as UTF-8 and run the command again.") from None
-    return parse_source(text, path.name)
+    return parse_source(text, str(path))
 
 
 def parse_source(text: str, name: str) -> Source:
@@ -107,7 +122,7 @@ def parse_source(text: str, name: str) -> Source:
     beyond = _beyond_bounds(tree.root_node)
     if beyond is not None:
         (row, column), message = beyond
-        raise StudyFaults([_block(name, text, row, column, message)], _TODO)
+        raise StudyFaults([_placed(name, text, row, column, message)], _TODO)
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -116,27 +131,23 @@ def parse_source(text: str, name: str) -> Source:
         lines = text.split("\n")
         row = int(line) - 1 if line else len(lines) - 1
         byte = len(lines[row][: int(at) - 1].encode()) if at else len(lines[row].encode())
-        raise StudyFaults([_block(name, text, row, byte, f"not TOML: {message}")], _TODO) from None
+        raise StudyFaults([_placed(name, text, row, byte, f"not TOML: {message}")], _TODO) from None
     keys: dict[StudyPath, Position] = {}
     values: dict[StudyPath, Position] = {}
     _place_document(tree.root_node, keys, values)
     return Source(name, text, data, keys, values)
 
 
-def _block(name: str, text: str, row: int, column: int, message: str) -> str:
-    """``file:line:column: message``, then the line and a caret under the place."""
+def _placed(name: str, text: str, row: int, column: int, message: str, path: str = "") -> PlacedFault:
+    """A fault at a row and a column in bytes, both from 0, with its line and a caret under the place."""
     lines = text.splitlines() or [""]
     row = min(row, len(lines) - 1)
     before = lines[row].encode()[:column].decode(errors="ignore")
     # A window of the line, since a line can be long; control characters would move the caret or the cursor.
     start = max(0, len(before) - 60)
     shown = "".join(c if c.isprintable() else " " for c in lines[row][start : start + 100])
-    head = f"{name}:{row + 1}:{len(before) + 1}: {message}"
-    return head if not shown.strip() else f"{head}\n    {shown}\n    {' ' * (len(before) - start)}^"
-
-
-def _spell(fault: Fault) -> str:
-    return f"{spell_path(fault.path)}: {fault.message}" if fault.path else fault.message
+    excerpt = f"    {shown}\n    {' ' * (len(before) - start)}^" if shown.strip() else ""
+    return PlacedFault(name, row + 1, len(before) + 1, path, message, excerpt)
 
 
 def _beyond_bounds(root: tree_sitter.Node) -> tuple[Position, str] | None:

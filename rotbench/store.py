@@ -200,6 +200,7 @@ def run_record(run: Run) -> dict[str, Any]:
         "kind": run.kind,
         "variant": run.variant,
         "seed": run.seed,
+        "repeat": run.repeat,
         "needs": list(run.needs),
         "settings": run.settings,
         "settings_sha256": run.settings_sha256,
@@ -276,7 +277,7 @@ def to_json(value: Any) -> bytes:
 
 
 def _variant_key(record: Mapping[str, Any]) -> str:
-    return json.dumps([record["kind"], record["variant"], record["seed"]], sort_keys=True)
+    return json.dumps([record["kind"], record["variant"], record["seed"], record.get("repeat", 0)], sort_keys=True)
 
 
 def _why_stale(record: Mapping[str, Any], stored: Mapping[str, Any]) -> str:

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from rotbench.errors import BadInput, Fault
-from rotbench.matrix import MAX_RUNS, Variant, Written, expand, is_written, same
+from rotbench.matrix import MAX_RUNS, Variant, Written, expand, is_written
 from rotbench.options import check_table
-from rotbench.settings import AXES, ModelSettings, Reference, ReportSettings, Resources, TrainSettings
+from rotbench.reporting import Reporting, read_reporting
+from rotbench.settings import ModelSettings, Resources, TrainSettings
 from rotbench.source import Source, StudyPath, read_source, spell_path, suggestion
 
 
@@ -45,14 +46,26 @@ class Study:
     train: Mapping[str, Any]
     pretexts: Mapping[str, Pretext]
     variants: tuple[Variant, ...]
-    baseline: Mapping[str, Any]
-    margin: float
-    references: tuple[Mapping[str, Any], ...]
-    threads: int
+    repeats: int  # downstream runs from each pretext run
+    report: Reporting
+    resources: Resources
     changed: tuple[str, ...]  # settings given on the command line, as written there
 
 
-_TOP = ("title", "seeds", "dataset", "model", "train", "pretext", "matrix", "run", "report", "reference", "resources")
+_TOP = (
+    "title",
+    "seeds",
+    "repeats",
+    "dataset",
+    "model",
+    "train",
+    "pretext",
+    "matrix",
+    "run",
+    "report",
+    "reference",
+    "resources",
+)
 
 
 def read_study(path: Path, changes: Sequence[str] = ()) -> tuple[Study, list[Fault]]:
@@ -60,8 +73,7 @@ def read_study(path: Path, changes: Sequence[str] = ()) -> tuple[Study, list[Fau
 
     Returns the study and its faults; where there are faults the study holds what could be understood.
     """
-    source = read_source(path)
-    return understand(source, path.resolve().parent, changes)
+    return understand(read_source(path), path.resolve().parent, changes)
 
 
 def understand(source: Source, folder: Path, changes: Sequence[str] = ()) -> tuple[Study, list[Fault]]:
@@ -96,6 +108,7 @@ def understand(source: Source, folder: Path, changes: Sequence[str] = ()) -> tup
 
     title = _title(data.get("title", Path(source.name).stem), faults)
     seeds = _seeds(data.get("seeds", [0]), faults)
+    repeats = _repeats(data.get("repeats", 1), faults)
     given_dataset = table("dataset")
     root = given_dataset.pop("root", None)
     if root is not None and not isinstance(root, str):
@@ -108,25 +121,14 @@ def understand(source: Source, folder: Path, changes: Sequence[str] = ()) -> tup
         train = {}
     pretexts = _pretexts(table("pretext"), paths, faults)
     matrices = tables("matrix")
-    variants = expand(matrices, tables("run"), len(seeds), faults)
+    variants = expand(matrices, tables("run"), len(seeds) * repeats, faults)
     if "matrix" not in data and "run" not in data and not pretexts:
         faults.append(Fault((), "nothing to run: add a [[matrix]], a [[run]] or a [pretext.NAME]"))
     _refuse_changed_axes(paths, variants, faults)
-    report = checked(ReportSettings, table("report"), "report") or ReportSettings()
-    baseline = _baseline(report.baseline, variants, faults)
-    references = tables("reference")
-    for index, reference in enumerate(references):
-        checked(Reference, reference, "reference", index)
-        _check_match(reference, ("reference", index), pretexts, faults)
+    report = read_reporting(table("report"), tables("reference"), train, variants, pretexts, faults)
     resources = checked(Resources, table("resources"), "resources") or Resources()
-    marked = [
-        replace(fault, message=f"{fault.message} (given with --set)")
-        if ".".join(map(str, fault.path)) in paths
-        else fault
-        for fault in faults
-    ]
     study = Study(
-        source=source,
+        source=replace(source, given=paths),
         folder=folder,
         title=title,
         seeds=seeds,
@@ -136,13 +138,12 @@ def understand(source: Source, folder: Path, changes: Sequence[str] = ()) -> tup
         train=train,
         pretexts=pretexts,
         variants=variants,
-        baseline=baseline,
-        margin=report.margin,
-        references=tuple(references),
-        threads=resources.threads,
+        repeats=repeats,
+        report=report,
+        resources=resources,
         changed=tuple(changes),
     )
-    return study, marked
+    return study, faults
 
 
 def _title(value: object, faults: list[Fault]) -> str:
@@ -165,6 +166,13 @@ def _seeds(value: object, faults: list[Fault]) -> tuple[int, ...]:
     else:
         faults.append(Fault(("seeds",), "should be a list of whole numbers from 0 on, or how many seeds"))
     return (0,)
+
+
+def _repeats(value: object, faults: list[Fault]) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_RUNS:
+        return value
+    faults.append(Fault(("repeats",), "should be how many downstream runs start from each pretext run, 1 or more"))
+    return 1
 
 
 def _pretexts(table: dict[str, Any], changed: Iterable[str], faults: list[Fault]) -> dict[str, Pretext]:
@@ -197,35 +205,9 @@ def _pretexts(table: dict[str, Any], changed: Iterable[str], faults: list[Fault]
     return pretexts
 
 
-def _baseline(given: Mapping[str, Any] | None, variants: Sequence[Variant], faults: list[Fault]) -> Mapping[str, Any]:
-    if given is None:
-        first = next((v.values["init"] for v in variants if "init" in v.values), "random")
-        return {"init": first}
-    for key, value in given.items():
-        path = ("report", "baseline", key)
-        if key not in AXES:
-            faults.append(Fault(path, f"unknown key{suggestion(key, AXES)}", at_key=True))
-        elif variants and not any(same(variant.values.get(key), value) for variant in variants):
-            faults.append(Fault(path, f"no variant has {key} = {json.dumps(value)}"))
-    return given
-
-
-def _check_match(
-    reference: Mapping[str, Any], path: StudyPath, pretexts: Mapping[str, Pretext], faults: list[Fault]
-) -> None:
-    match, pretext = reference.get("match"), reference.get("pretext")
-    if (match is None) == (pretext is None):
-        faults.append(Fault(path, 'needs either "match" (which variant) or "pretext" (which pretext run)'))
-    if isinstance(pretext, str) and pretext not in pretexts:
-        faults.append(Fault((*path, "pretext"), f'no pretext run "{pretext}"{suggestion(pretext, pretexts)}'))
-    for key in match if isinstance(match, Mapping) else ():
-        if key not in AXES:
-            faults.append(Fault((*path, "match", key), f"unknown key{suggestion(key, AXES)}", at_key=True))
-
-
-def _apply_changes(data: dict[str, Any], changes: Sequence[str]) -> set[str]:
-    """Lay ``PATH=VALUE`` changes over the file's values; returns the dotted paths that were set."""
-    paths = set()
+def _apply_changes(data: dict[str, Any], changes: Sequence[str]) -> dict[str, str]:
+    """Lay ``PATH=VALUE`` changes over the file's values; returns each change by the dotted path that it sets."""
+    paths = {}
     for change in changes:
         path, equals, text = change.partition("=")
         parts = path.strip().split(".")
@@ -243,7 +225,7 @@ def _apply_changes(data: dict[str, Any], changes: Sequence[str]) -> set[str]:
             if not isinstance(table, dict):
                 raise BadInput(f"--set {change}: {part} is not a table", "Give a dotted path such as train.lr")
         table[parts[-1]] = _value(text)
-        paths.add(".".join(parts))
+        paths[".".join(parts)] = change
     return paths
 
 
@@ -255,10 +237,11 @@ def _value(text: str) -> Any:
         return text.strip()
 
 
-def _refuse_changed_axes(paths: Iterable[str], variants: Sequence[Variant], faults: list[Fault]) -> None:
+def _refuse_changed_axes(paths: Mapping[str, str], variants: Sequence[Variant], faults: list[Fault]) -> None:
     axes = {key: variant for variant in reversed(variants) for key in variant.values}
     for path in sorted(paths):
         table, _, key = path.partition(".")
         if table in ("train", "model") and key in axes:
             where = spell_path(axes[key].path)
-            faults.append(Fault(axes[key].value_paths[key], f"--set {path} has no effect: {key} is set in {where}"))
+            message = f"has no effect: {key} is set in {where}"
+            faults.append(Fault((table, key), message))

@@ -44,6 +44,12 @@ def write_durably(path: Path, content: bytes) -> None:
             raise
 
 
+def free_bytes(folder: Path) -> int:
+    """How much room there is where a folder is, or would be made."""
+    there = next(parent for parent in (folder.resolve(), *folder.resolve().parents) if parent.exists())
+    return shutil.disk_usage(there).free
+
+
 def sync_folder(folder: Path) -> None:
     """Make renames within ``folder`` durable."""
     descriptor = os.open(folder, os.O_RDONLY)

@@ -8,13 +8,15 @@ from typing import Any
 
 import pandas as pd
 
-from rotbench import compare, figures
+from rotbench import compare, figures, inference
 from rotbench.compare import Contrast, Results, Run, VariantSummary, as_written
-from rotbench.drawings import seed_lines
+from rotbench.drawings import scored_part, seed_lines
 from rotbench.wording import labels_by_axis, varying
 
 MEASURED = ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "lr", "seconds")
 CSV_COLUMNS = ("id", "kind", "seed", "repeat", "epoch", *MEASURED)
+#: Further columns of a study that keeps images for validation.
+VALIDATION_COLUMNS = ("validation_loss", "validation_accuracy")
 
 
 def results_frame(results: Results) -> pd.DataFrame:
@@ -24,7 +26,8 @@ def results_frame(results: Results) -> pd.DataFrame:
         for run in results["runs"]
         for entry in run["history"]
     ]
-    return pd.DataFrame(rows, columns=list(CSV_COLUMNS))
+    validated = any(VALIDATION_COLUMNS[0] in row for row in rows)
+    return pd.DataFrame(rows, columns=[*CSV_COLUMNS, *(VALIDATION_COLUMNS if validated else ())])
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class PretextRow:
     score_name: str
     n: int
     planned: int
-    estimate: compare.Estimate | None
+    estimate: inference.Estimate | None
     chance: float | None
 
 
@@ -71,7 +74,7 @@ def final_rows(
     """One row a variant, in the study's order."""
     axes = varying([summary.variant for summary in summaries])
     by_axis = labels_by_axis([summary.variant for summary in summaries])
-    of = {as_written(contrast.variant): contrast for contrast in contrasts}
+    of = {as_written(item.variant): item for item in contrasts if item.comparison == "same settings"}
     unpaired = {as_written(variant) for variant in compare.without_partner(results)}
     baseline = results["study"]["baseline"]
     rows = []
@@ -80,8 +83,9 @@ def final_rows(
         cells = tuple(
             by_axis[axis][as_written(summary.variant[axis])] if axis in summary.variant else "" for axis in axes
         )
-        is_baseline = bool(baseline) and compare.matches_all(summary.variant, baseline)
-        remark = "no partner" if key in unpaired else ""
+        equal_cost = "compute_matched" in summary.variant
+        is_baseline = bool(baseline) and compare.matches_all(summary.variant, baseline) and not equal_cost
+        remark = "no partner" if key in unpaired else "a partner of equal cost" if equal_cost else ""
         rows.append(FinalRow(labels[key], cells, summary, of.get(key), is_baseline, remark))
     return rows
 
@@ -99,7 +103,7 @@ def pretext_rows(results: Results) -> list[PretextRow]:
                 score_name=about.get("score_name", "accuracy"),
                 n=len(scores),
                 planned=len({*results["study"]["seeds"], *(run["seed"] for run in runs)}),
-                estimate=compare.mean_interval(scores) if scores else None,
+                estimate=inference.mean_interval(scores) if scores else None,
                 chance=about.get("chance"),
             )
         )
@@ -107,9 +111,10 @@ def pretext_rows(results: Results) -> list[PretextRow]:
 
 
 def curve_table(results: Results, kind: str, labels: Mapping[str, str]) -> CurveTable:
-    """What the curves show, as numbers: the mean test accuracy (or score) of finished seeds by epoch."""
+    """What the curves show, as numbers: the mean accuracy (or score) of finished seeds by epoch."""
     groups = compare.by_variant(results["runs"], kind)
-    means = [figures.mean_curve(seed_lines(runs)) for _, runs in groups]
+    part = scored_part(results["runs"])
+    means = [figures.mean_curve(seed_lines(runs, part)) for _, runs in groups]
     epochs = max((len(mean) for mean in means), default=0)
     rows = [tuple(mean[epoch].mean if epoch < len(mean) else None for mean in means) for epoch in range(epochs)]
     return CurveTable(tuple(labels[as_written(variant)] for variant, _ in groups), tuple(rows))

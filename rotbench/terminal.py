@@ -3,102 +3,166 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from rotbench.matrix import name_of
 from rotbench.plan import Run
+from rotbench.price import Paces, wall_seconds
+from rotbench.spoken import duration, run_words, variant_words
 
 if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
     from rotbench.compare import VariantSummary
 
 #: Without a terminal, a run that is in the middle of an epoch says so this often.
 LINE_EVERY_SECONDS = 30.0
 
+#: A study of thousands of runs is added up no more often than this.
+STUDY_EVERY_SECONDS = 1.0
 
-def variant_words(variants: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """Each variant in a few words, by its JSON: ``rotation, below``. What all of them share is left out."""
-    variants = list(variants)
-    values: dict[str, set[str]] = {}
-    for variant in variants:
-        for key, value in variant.items():
-            values.setdefault(key, set()).add(json.dumps(value))
-    told = {key for key in values if len(values[key]) > 1 or key in ("pretext", "init")}
-    return {
-        json.dumps(variant): ", ".join(_value_words(key, value) for key, value in variant.items() if key in told)
-        for variant in variants
-    }
+#: What a bar says of a run fits beside a name of so many characters into 80 columns.
+NAME_CHARACTERS = 28
+
+Entry = Mapping[str, float | None]
 
 
-def run_words(runs: Iterable[Run]) -> dict[str, str]:
-    """Each run in a few words, by its id: ``rotation, below, seed 0``."""
-    runs = list(runs)
-    words = variant_words(run.variant for run in runs)
-    return {run.id: f"{words[json.dumps(run.variant)]}, seed {run.seed}" for run in runs}
+class Outlook:
+    """How far the study is, and what is left of it: from what is known of runs alike, and from what it sees."""
+
+    def __init__(self, runs: Iterable[Run], paces: Paces, jobs: int) -> None:
+        self._runs = {run.id: run for run in runs}
+        self._paces = paces
+        self._jobs = jobs
+        self._waiting: dict[str, Run] = {}
+        self._share: dict[str, float] = {}  # of the epochs of the runs that are being trained
+        self._began: dict[str, float] = {}
+
+    def begin(self, waiting: Sequence[Run]) -> None:
+        self._waiting = {run.id: run for run in waiting}
+
+    def started(self, run: Run) -> None:
+        self._share[run.id] = 0.0
+        self._began[run.id] = time.monotonic()
+
+    def progress(self, run: Run, entry: Entry) -> None:
+        epochs = run.settings["train"]["epochs"]
+        if "train_loss" in entry:
+            self._share[run.id] = (entry["epoch"] or 0) / epochs
+            self._paces.add_epoch(run.settings, entry["seconds"] or 0.0)
+        elif entry.get("steps"):
+            self._share[run.id] = ((entry["epoch"] or 1) - 1 + (entry["step"] or 0) / (entry["steps"] or 1)) / epochs
+
+    def ended(self, run: Run) -> None:
+        self._waiting.pop(run.id, None)
+        self._share.pop(run.id, None)
+
+    def run_seconds(self, run: Run) -> float | None:
+        """Seconds that a run will still take, or None before anything is known."""
+        share = self._share.get(run.id, 0.0)
+        pace = self._paces.of(run.settings)
+        if pace is not None and (pace.basis == "finished" or run.id not in self._share):
+            started = 0.0 if run.id in self._share else pace.start_seconds
+            epochs = int(run.settings["train"]["epochs"])
+            return started + pace.epoch_seconds * epochs * (1 - share)
+        if share > 0:
+            return (time.monotonic() - self._began[run.id]) * (1 - share) / share
+        return None
+
+    def study_seconds(self) -> float | None:
+        """Seconds until all runs are done, or None while one of them cannot be told."""
+        left = {run_id: self.run_seconds(run) for run_id, run in self._waiting.items()}
+        known = {run_id: seconds for run_id, seconds in left.items() if seconds is not None}
+        if len(known) < len(left) or not left:
+            return None
+        # What is being trained goes first: it holds its worker already.
+        order = sorted(self._waiting.values(), key=lambda run: run.id not in self._share)
+        return wall_seconds(order, known, self._jobs)
 
 
-def final_lines(summaries: Sequence[VariantSummary]) -> list[str]:
-    """A line a variant: its mean test accuracy, the interval and the seeds."""
+def final_table(summaries: Sequence[VariantSummary]) -> Table:
+    """A row a variant: its mean test accuracy, the interval over seeds, and the seeds."""
+    from rich.table import Table
+    from rich.text import Text
+
     words = variant_words(summary.variant for summary in summaries)
-    width = max((len(text) for text in words.values()), default=0)
-    lines = []
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    table.add_column("variant", overflow="fold")
+    for name in ("test accuracy", "95 % t interval", "seeds"):
+        table.add_column(name, justify="right", no_wrap=True)
     for summary in summaries:
-        estimate, seeds = summary.estimate, f"{summary.n} of {summary.planned} seeds"
-        text = f"  {words[json.dumps(summary.variant)]:<{width}}  "
-        if estimate is not None:
-            text += f"{estimate.mean:6.1%}"
-            if estimate.interval is not None:
-                text += f"  95 % t interval {estimate.interval[0]:.1%} to {estimate.interval[1]:.1%}"
-        lines.append(f"{text}  {seeds}")
-    return lines
+        estimate = summary.estimate
+        mean = f"{estimate.mean:.1%}" if estimate else "-"
+        interval = (
+            f"{estimate.interval[0]:.1%} to {estimate.interval[1]:.1%}" if estimate and estimate.interval else "-"
+        )
+        seeds = f"{summary.n} of {summary.planned}"
+        table.add_row(Text(words[json.dumps(summary.variant)]), mean, interval, seeds)
+    return table
 
 
-def _value_words(key: str, value: Any) -> str:
-    return name_of(value) if key in ("init", "freeze") else f"{key} {value}"
-
-
-def row_words(entry: Mapping[str, float]) -> str:
+def row_words(entry: Entry) -> str:
     """An epoch in a few words."""
-    return (
-        f"test {entry['test_accuracy']:.1%} (loss {entry['test_loss']:.3f}), train {entry['train_accuracy']:.1%}"
-        f" (loss {entry['train_loss']:.3f}), {entry['seconds']:.1f} s"
+    parts = [
+        f"{part} {entry[f'{part}_accuracy']:.1%} (loss {entry[f'{part}_loss']:.3f})"
+        for part in ("test", "validation", "train")
+        if entry.get(f"{part}_loss") is not None
+    ]
+    return ", ".join([*parts, f"{entry['seconds']:.1f} s"])
+
+
+def score_of(entry: Entry) -> float | None:
+    """The score of an epoch: on the test images, else on those kept for validation, else none yet."""
+    return next(
+        (score for part in ("test", "validation") if (score := entry.get(f"{part}_accuracy")) is not None), None
     )
 
 
 class Lines:
     """A line an epoch, a line when something begins or ends; a line every 30 s within a long epoch."""
 
-    def __init__(self, runs: Iterable[Run], *, quiet: bool = False) -> None:
+    def __init__(self, runs: Iterable[Run], outlook: Outlook, *, quiet: bool = False) -> None:
         self._words = run_words(runs)
+        self._outlook = outlook
         self._quiet = quiet
         self._total = 0
         self._ended = 0
         self._last: dict[str, float] = {}
+        self._rate: dict[str, float] = {}
 
-    def begin(self, todo: int, done: int) -> None:
-        self._total = todo
-        self._say(f"{todo} runs to train, {done} done before" if done else f"{todo} runs to train")
+    def begin(self, waiting: Sequence[Run], done: int) -> None:
+        self._outlook.begin(waiting)
+        self._total = len(waiting)
+        self._say(f"{self._total} runs to train, {done} done before" if done else f"{self._total} runs to train")
 
     def started(self, run: Run) -> None:
+        self._outlook.started(run)
         self._last[run.id] = time.monotonic()
         self._say(f"started   {self._words[run.id]}")
 
-    def progress(self, run: Run, entry: Mapping[str, float]) -> None:
-        epochs = run.settings["train"]["epochs"]
+    def progress(self, run: Run, entry: Entry) -> None:
+        self._outlook.progress(run, entry)
+        if entry.get("images_per_second"):
+            self._rate[run.id] = entry["images_per_second"] or 0.0
+        epoch = f"  {self._words[run.id]}: epoch {entry['epoch']}/{run.settings['train']['epochs']}"
         if "train_loss" in entry:
             self._last[run.id] = time.monotonic()
-            self._say(f"  {self._words[run.id]}: epoch {int(entry['epoch'])}/{epochs}  {row_words(entry)}")
+            self._say(f"{epoch}  {row_words(entry)}{self._pace(run)}")
         elif time.monotonic() - self._last[run.id] > LINE_EVERY_SECONDS:
             self._last[run.id] = time.monotonic()
-            step = f"step {int(entry['step'])}/{int(entry['steps'])}"
-            self._say(f"  {self._words[run.id]}: epoch {int(entry['epoch'])}/{epochs}, {step}")
+            self._say(f"{epoch}, step {entry['step']}/{entry['steps']}{self._pace(run)}")
 
     def ended(self, run: Run, status: str, message: str) -> None:
+        self._outlook.ended(run)
         self._ended += 1
-        line = f"{status:<9} {self._words[run.id]}  ({self._ended} of {self._total})"
+        left = self._outlook.study_seconds()
+        told = f", {duration(left)} left" if left is not None else ""
+        line = f"{status:<9} {self._words[run.id]}  ({self._ended} of {self._total}{told})"
         self._say(f"{line}: {message}" if message else line, always=status != "done")
 
     def note(self, message: str) -> None:
@@ -106,6 +170,11 @@ class Lines:
 
     def close(self) -> None:
         """Nothing to put away."""
+
+    def _pace(self, run: Run) -> str:
+        rate, left = self._rate.get(run.id), self._outlook.run_seconds(run)
+        told = f", {rate:,.0f} images/s" if rate else ""
+        return f"{told}, {duration(left)} left" if left else told
 
     def _say(self, line: str, *, always: bool = False) -> None:
         if always or not self._quiet:
@@ -115,55 +184,110 @@ class Lines:
 class Bars:
     """One bar for the study and one for each run that is being trained."""
 
-    def __init__(self, runs: Iterable[Run]) -> None:
+    def __init__(self, runs: Iterable[Run], outlook: Outlook, console: Console) -> None:
         self._words = run_words(runs)
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+        self._outlook = outlook
+        from rich.progress import BarColumn, Progress, TextColumn
+        from rich.table import Column
 
-        self._console = Console(stderr=True)
+        self._console = console
+
+        def told(field: str, column: Column) -> TextColumn:
+            return TextColumn(f"{{task.fields[{field}]}}", markup=False, table_column=column)
+
         self._progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=16),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[words]}", markup=False),
-            TimeElapsedColumn(),
-            console=self._console,
+            TextColumn(
+                "{task.description}",
+                markup=False,
+                table_column=Column(
+                    no_wrap=True, overflow="ellipsis", max_width=max(NAME_CHARACTERS, console.width // 3)
+                ),
+            ),
+            BarColumn(bar_width=None, table_column=Column(ratio=1, min_width=6)),
+            *(told(name, Column(no_wrap=True, justify="right")) for name in ("count", "score", "rate", "left")),
+            console=console,
+            expand=True,
         )
         self._tasks: dict[str, Any] = {}
+        self._ended = self._failed = self._total = 0
+        self._shown = 0.0
 
-    def begin(self, todo: int, done: int) -> None:
-        self._study = self._progress.add_task("study", total=todo, words=f"{done} before" if done else "")
-        if todo:
+    def begin(self, waiting: Sequence[Run], done: int) -> None:
+        self._outlook.begin(waiting)
+        self._total = len(waiting)
+        name = f"study, {done} runs done before" if done else "study"
+        self._study = self._progress.add_task(
+            name, total=self._total, count=f"0/{self._total}", score="", rate="", left=""
+        )
+        if waiting:
             self._progress.start()
 
     def started(self, run: Run) -> None:
+        self._outlook.started(run)
         epochs = run.settings["train"]["epochs"]
-        self._tasks[run.id] = self._progress.add_task(self._words[run.id], total=epochs, words="")
+        self._tasks[run.id] = self._progress.add_task(
+            self._words[run.id], total=epochs, count=f"0/{epochs}", score="", rate="", left="starting"
+        )
 
-    def progress(self, run: Run, entry: Mapping[str, float]) -> None:
-        task = self._tasks[run.id]
+    def progress(self, run: Run, entry: Entry) -> None:
+        self._outlook.progress(run, entry)
+        task, epochs = self._tasks[run.id], run.settings["train"]["epochs"]
+        epoch = int(entry["epoch"] or 0)
+        changes: dict[str, Any] = {"count": f"{epoch}/{epochs}", "completed": epoch}
         if "train_loss" in entry:
-            self._progress.update(task, completed=entry["epoch"], words=f"{entry['test_accuracy']:.1%}")
-        else:
-            self._progress.update(task, completed=entry["epoch"] - 1 + entry["step"] / entry["steps"])
+            score = score_of(entry)
+            changes["score"] = f"{score:.1%}" if score is not None else ""
+        elif entry.get("steps"):
+            changes["completed"] = epoch - 1 + (entry["step"] or 0) / (entry["steps"] or 1)
+            changes["rate"] = f"{entry['images_per_second']:,.0f} img/s"
+        left = self._outlook.run_seconds(run)
+        changes["left"] = f"{clock(left)} left" if left is not None else ""
+        self._progress.update(task, **changes)
+        self._show_study()
 
     def ended(self, run: Run, status: str, message: str) -> None:
+        self._outlook.ended(run)
         task = self._tasks.pop(run.id, None)
         if task is not None:
             self._progress.remove_task(task)
-        self._progress.advance(self._study)
+        self._ended += 1
+        self._failed += status != "done"
+        self._show_study(now=True)
         if status != "done":
-            self._console.print(f"{status}: {self._words[run.id]}: {message}", markup=False, highlight=False)
+            self.note(f"{status}: {self._words[run.id]}: {message}")
 
     def note(self, message: str) -> None:
-        self._console.print(f"note: {message}", markup=False, highlight=False)
+        self._console.print(f"note: {message}", markup=False, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
         self._progress.stop()
 
+    def _show_study(self, *, now: bool = False) -> None:
+        if not now and time.monotonic() - self._shown < STUDY_EVERY_SECONDS:
+            return
+        self._shown = time.monotonic()
+        left = self._outlook.study_seconds()
+        self._progress.update(
+            self._study,
+            completed=self._ended,
+            count=f"{self._ended}/{self._total}",
+            score=f"{self._failed} failed" if self._failed else "",
+            left=f"{clock(left)} left" if left is not None else "",
+        )
 
-def watcher(runs: Iterable[Run], *, quiet: bool) -> Lines | Bars:
-    """Bars where there is somebody to see them move, on a terminal that can move them."""
+
+def clock(seconds: float) -> str:
+    """``0:42``, ``12:05``, ``3:02:10``: a time that keeps its width while it runs down."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def watcher(runs: Sequence[Run], outlook: Outlook, *, quiet: bool, verbose: bool) -> Lines | Bars:
+    """Bars where there is somebody to see them move, on a terminal that can move them; else lines, and in CI."""
     from rich.console import Console
 
-    return Bars(runs) if not quiet and Console(stderr=True).is_interactive else Lines(runs, quiet=quiet)
+    console = Console(stderr=True)
+    if quiet or verbose or os.environ.get("CI") or not console.is_interactive:
+        return Lines(runs, outlook, quiet=quiet)
+    return Bars(runs, outlook, console)

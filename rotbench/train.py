@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -20,10 +20,12 @@ from rotbench.models import Network, freeze_batchnorm, named_parameters, paramet
 from rotbench.schedule import lr_factor
 from rotbench.settings import TrainSettings
 from rotbench.streams import drawing
+from rotbench.tasks import Targets, Task
 
 HEARTBEAT_SECONDS = 1.0
 
-Report = Callable[[dict[str, float]], None]
+Row = dict[str, float | None]
+Report = Callable[[Mapping[str, float | None]], None]
 
 
 class Diverged(Exception):
@@ -54,7 +56,7 @@ class Trained:
     ``images_per_second`` counts training views over training time, without evaluation.
     """
 
-    history: tuple[dict[str, float], ...]
+    history: tuple[Row, ...]
     ever_trained: frozenset[str]
     images_per_second: float
 
@@ -114,12 +116,14 @@ def fit(
     """Train ``network`` in place.
 
     ``policy`` is a freeze policy. ``report`` is called with a history row after each epoch and, about once a second,
-    with ``{"epoch", "step", "steps"}``. Raises :class:`Diverged`.
+    with ``{"epoch", "step", "steps", "images_per_second"}``, views over time within the epoch; in a history row a part
+    that was not scored has None. Raises :class:`Diverged`.
     """
     device = feed.pixels.device.type
     parameters, tensors = parameters_of(network), named_parameters(network)
     scaler = torch.amp.GradScaler(device, enabled=precision == "fp16")
-    history: list[dict[str, float]] = []
+    test_each_epoch = not len(feed.validation) if settings.test_each_epoch == "auto" else settings.test_each_epoch
+    history: list[Row] = []
     ever_trained: set[str] = set()
     views_seen, training_seconds = 0, 0.0
     for phase in phases_of(policy, settings.epochs):
@@ -158,18 +162,15 @@ def fit(
                 means, views = _train_epoch(network, feed, epoch, optimizer, scaler, rate, precision, report)
             training_seconds += time.monotonic() - began
             views_seen += views
-            tested = evaluate(network, feed, precision)
-            if not math.isfinite(tested.loss):
-                raise Diverged(f"test loss is {tested.loss} at epoch {epoch}")
-            row = {
-                "epoch": epoch,
-                "train_loss": means.loss,
-                "train_accuracy": means.score,
-                "test_loss": tested.loss,
-                "test_accuracy": tested.score,
-                "lr": rate(feed.updates - 1),
-                "seconds": time.monotonic() - began,
-            }
+            row: Row = {"epoch": epoch, "train_loss": means.loss, "train_accuracy": means.score}
+            if len(feed.validation):
+                row |= _scores("validation", evaluate(network, feed.task, feed.validation_batches(), precision), epoch)
+            # Where a choice is made on validation images the test set is looked at once, at the end.
+            if test_each_epoch or epoch == settings.epochs:
+                row |= _scores("test", evaluate(network, feed.task, feed.test_batches(), precision), epoch)
+            else:
+                row |= {"test_loss": None, "test_accuracy": None}
+            row |= {"lr": rate(feed.updates - 1), "seconds": time.monotonic() - began}
             history.append(row)
             report(row)
     return Trained(tuple(history), frozenset(ever_trained), views_seen / training_seconds)
@@ -189,7 +190,7 @@ def _train_epoch(
     losses: list[Tensor] = []
     views_in: list[int] = []
     scores: list[Tensor] = []
-    heartbeat = time.monotonic()
+    began = heartbeat = time.monotonic()
     for step, (views, targets) in enumerate(feed.training_batches(epoch)):
         for group in optimizer.param_groups:
             group["lr"] = rate(step)
@@ -206,8 +207,11 @@ def _train_epoch(
             scores.append(feed.task.score(outputs, targets))
         if time.monotonic() - heartbeat >= HEARTBEAT_SECONDS:
             heartbeat = time.monotonic()
-            report({"epoch": epoch, "step": step + 1, "steps": feed.updates})
+            rate_seen = sum(views_in) / (heartbeat - began)
+            report({"epoch": epoch, "step": step + 1, "steps": feed.updates, "images_per_second": rate_seen})
     read = torch.stack(losses).double().cpu()
+    rate_seen = sum(views_in) / (time.monotonic() - began)
+    report({"epoch": epoch, "step": feed.updates, "steps": feed.updates, "images_per_second": rate_seen})
     broken = (~torch.isfinite(read)).nonzero()
     if len(broken):
         step = int(broken[0])
@@ -215,19 +219,26 @@ def _train_epoch(
     return _means(read, views_in, scores), sum(views_in)
 
 
+def _scores(part: str, means: Means, epoch: int) -> Row:
+    """What a row of the history says of one part. Raises :class:`Diverged`."""
+    if not math.isfinite(means.loss):
+        raise Diverged(f"{part} loss is {means.loss} at epoch {epoch}")
+    return {f"{part}_loss": means.loss, f"{part}_accuracy": means.score}
+
+
 @torch.no_grad()
-def evaluate(network: Network, feed: Feed, precision: str) -> Means:
-    """Loss and score on the test images, the network in eval mode."""
+def evaluate(network: Network, task: Task, batches: Iterable[tuple[Tensor, Targets]], precision: str) -> Means:
+    """Loss and score on batches of views and targets, the network in eval mode."""
     network.eval()
     losses: list[Tensor] = []
     views_in: list[int] = []
     scores: list[Tensor] = []
-    for views, targets in feed.test_batches():
+    for views, targets in batches:
         with autocast(views.device.type, precision):
             outputs = network(views)
-        losses.append(feed.task.loss(outputs, targets))
+        losses.append(task.loss(outputs, targets))
         views_in.append(len(views))
-        scores.append(feed.task.score(outputs, targets))
+        scores.append(task.score(outputs, targets))
     return _means(torch.stack(losses).double().cpu(), views_in, scores)
 
 

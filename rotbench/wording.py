@@ -95,4 +95,4 @@ def pretext_labels(results: Results) -> dict[str, str]:
 def run_label(run: Run, labels: Mapping[str, str]) -> str:
     """A run in words: ``rotation / below, seed 0``."""
     name = f"pretext {run['variant']['pretext']}" if run["kind"] == "pretext" else labels[as_written(run["variant"])]
-    return f"{name}, seed {run['seed']}"
+    return f"{name}, seed {run['seed']}" + (f", repeat {run['repeat']}" if run.get("repeat") else "")

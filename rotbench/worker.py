@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,17 +19,20 @@ from rotbench.errors import RotbenchError
 from rotbench.store import commit, to_json
 from rotbench.system import end_with_parent
 
+#: When this process began, but for the start of Python itself.
+BEGAN = time.monotonic()
+
 
 class Progress:
     """Lines of JSON that the driver follows, and the log that is kept."""
 
     def __init__(self, path: Path, epochs: int) -> None:
         self.lines: list[str] = []
-        self.rows: list[Mapping[str, float]] = []
+        self.rows: list[Mapping[str, float | None]] = []
         self._file = path.open("a", encoding="utf-8")
         self._epochs = epochs
 
-    def report(self, entry: Mapping[str, float]) -> None:
+    def report(self, entry: Mapping[str, float | None]) -> None:
         self._file.write(json.dumps(entry) + "\n")
         self._file.flush()
         if "train_loss" in entry:
@@ -36,12 +40,14 @@ class Progress:
             self.lines.append(log_line(entry, self._epochs))
 
 
-def log_line(row: Mapping[str, float], epochs: int) -> str:
+def log_line(row: Mapping[str, float | None], epochs: int) -> str:
     """One epoch in words, as the log and the terminal show it."""
-    return (
-        f"epoch {int(row['epoch'])}/{epochs}  train loss {row['train_loss']:.3f} acc {row['train_accuracy']:.1%}"
-        f"  test loss {row['test_loss']:.3f} acc {row['test_accuracy']:.1%}  lr {row['lr']:.3g}  {row['seconds']:.1f} s"
-    )
+    parts = [
+        f"  {part} loss {row[f'{part}_loss']:.3f} acc {row[f'{part}_accuracy']:.1%}"
+        for part in ("train", "validation", "test")
+        if row.get(f"{part}_loss") is not None
+    ]
+    return f"epoch {row['epoch']}/{epochs}{''.join(parts)}  lr {row['lr']:.3g}  {row['seconds']:.1f} s"
 
 
 def main(arguments: list[str]) -> int:
@@ -84,7 +90,7 @@ def commit_result(
     everything = {
         **files,
         "run.json": to_json(request["run"]),
-        "result.json": to_json(result),
+        "result.json": to_json({**result, "worker_seconds": time.monotonic() - BEGAN}),
         "log.txt": "".join(f"{line}\n" for line in progress.lines).encode(),
     }
     commit(attempt, request["run"]["id"], "failed" if result["error"] else "done", everything)

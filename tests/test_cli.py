@@ -116,7 +116,14 @@ def test_check_and_plugins_as_json(study: Path) -> None:
     assert json.loads(rotbench("check", "study.toml", "--json", folder=study).stdout) == {"faults": []}
     done = rotbench("check", "study.toml", "--json", "--set", "train.lr=-1", folder=study)
     assert done.returncode == 2
-    assert "train.lr" in json.loads(done.stdout)["faults"][0]
+    (fault,) = json.loads(done.stdout)["faults"]
+    assert (fault["file"], fault["line"], fault["column"], fault["path"]) == (
+        "--set train.lr=-1",
+        None,
+        None,
+        "train.lr",
+    )
+    assert "greater than 0" in fault["message"]
     (study / "plugins").mkdir()
     (study / "plugins" / "broken.py").write_text("raise RuntimeError('no')")
     listed = json.loads(rotbench("plugins", "--json", folder=study).stdout)["plugins"]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from rotbench import compare
+from rotbench import compare, inference
 from tests import simulated
 
 
@@ -31,7 +31,7 @@ def two_sides(first: list[float], second: list[float], **changes: Any) -> compar
 @pytest.mark.parametrize("level", [0.90, 0.95])
 def test_the_interval_of_a_mean_is_scipys_t_interval(n: int, level: float) -> None:
     values = np.random.default_rng(n).normal(0.8, 0.01, n)
-    estimate = compare.mean_interval(list(values), level)
+    estimate = inference.mean_interval(list(values), level)
     expected = stats.ttest_1samp(values, 0).confidence_interval(level)
     assert estimate.n == n
     assert estimate.mean == pytest.approx(values.mean())
@@ -39,13 +39,13 @@ def test_the_interval_of_a_mean_is_scipys_t_interval(n: int, level: float) -> No
 
 
 def test_one_value_has_a_mean_and_no_interval_and_none_has_no_mean() -> None:
-    assert compare.mean_interval([0.64]) == compare.Estimate(1, 0.64, None, None)
+    assert inference.mean_interval([0.64]) == inference.Estimate(1, 0.64, None, None)
     with pytest.raises(ValueError, match="at least one"):
-        compare.mean_interval([])
+        inference.mean_interval([])
 
 
 def test_binomial_standard_error_of_the_write_up() -> None:
-    assert compare.binomial_standard_error(0.8, 10_000) == pytest.approx(0.0040)
+    assert inference.binomial_standard_error(0.8, 10_000) == pytest.approx(0.0040)
 
 
 @pytest.mark.parametrize("n", [2, 3, 6])
@@ -64,7 +64,7 @@ def test_a_contrast_is_scipys_paired_t_test(n: int) -> None:
 
 @pytest.mark.parametrize(("n", "least"), [(1, 1.0), (2, 0.5), (3, 0.25), (5, 0.0625), (6, 0.03125)])
 def test_the_least_p_that_sign_flips_can_reach(n: int, least: float) -> None:
-    assert compare.sign_flip([0.1 + 0.01 * seed for seed in range(n)]) == least
+    assert inference.sign_flip([0.1 + 0.01 * seed for seed in range(n)]) == least
 
 
 @pytest.mark.parametrize(
@@ -79,19 +79,19 @@ def test_sign_flips_agree_with_scipys_permutation_test(differences: list[float])
         vectorized=True,
         n_resamples=10**6,
     )
-    assert compare.sign_flip(differences) == pytest.approx(test.pvalue)
+    assert inference.sign_flip(differences) == pytest.approx(test.pvalue)
 
 
 def test_sign_flips_are_left_out_where_they_would_take_gigabytes() -> None:
-    assert compare.sign_flip([0.01] * 20) == 2 / 2**20
-    assert compare.sign_flip([0.01] * 21) is None
+    assert inference.sign_flip([0.01] * 20) == 2 / 2**20
+    assert inference.sign_flip([0.01] * 21) is None
 
 
 def test_holm_by_hand() -> None:
     # Sorted 0.01, 0.03, 0.04 times 3, 2, 1 is 0.03, 0.06, 0.04, of which the last may not fall below the one before.
-    assert compare.holm([0.04, 0.01, 0.03]) == [pytest.approx(0.06), pytest.approx(0.03), pytest.approx(0.06)]
-    assert compare.holm([0.9, 0.8]) == [1.0, 1.0]
-    assert compare.holm([]) == []
+    assert inference.holm([0.04, 0.01, 0.03]) == [pytest.approx(0.06), pytest.approx(0.03), pytest.approx(0.06)]
+    assert inference.holm([0.9, 0.8]) == [1.0, 1.0]
+    assert inference.holm([]) == []
 
 
 def test_equal_differences_have_a_limit_and_no_warning() -> None:
@@ -119,7 +119,7 @@ def test_equal_differences_have_a_limit_and_no_warning() -> None:
     ],
 )
 def test_verdicts(difference: float, p_holm: float, interval_90: tuple[float, float], word: str) -> None:
-    assert compare.verdict(difference, p_holm, interval_90) == word
+    assert inference.verdict(difference, p_holm, interval_90) == word
 
 
 def test_the_margin_of_the_study_decides_what_is_equivalent() -> None:

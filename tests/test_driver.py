@@ -53,13 +53,13 @@ class Heard:
         self.ends: list[tuple[str, str, str]] = []
         self.notes: list[str] = []
 
-    def begin(self, todo: int, done: int) -> None:
-        self.todo = todo
+    def begin(self, waiting: Sequence[Run], done: int) -> None:
+        self.todo = len(waiting)
 
     def started(self, run: Run) -> None:
         pass
 
-    def progress(self, run: Run, entry: Mapping[str, float]) -> None:
+    def progress(self, run: Run, entry: Mapping[str, float | None]) -> None:
         self.rows += 1
 
     def ended(self, run: Run, status: str, message: str) -> None:

@@ -9,7 +9,7 @@ import matplotlib
 import pytest
 
 from rotbench import figures
-from rotbench.compare import mean_interval
+from rotbench.inference import mean_interval
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -36,7 +36,7 @@ def plan(
 def faults(text: str) -> list[str]:
     with pytest.raises(StudyFaults) as caught:
         plan(text)
-    return list(caught.value.lines)
+    return [str(fault) for fault in caught.value.faults]
 
 
 def test_a_pretext_run_is_made_once_a_seed_and_shared() -> None:

@@ -14,7 +14,7 @@ from rotbench.study import Study, understand
 def read(text: str, *changes: str) -> tuple[Study, list[str]]:
     source = parse_source(text, "e.toml")
     study, faults = understand(source, Path(), changes)
-    return study, list(source.faults(faults).lines)
+    return study, [str(fault) for fault in study.source.faults(faults).faults]
 
 
 def values(text: str) -> list[dict[str, object]]:
@@ -74,8 +74,10 @@ def test_seeds_are_a_list_or_a_count() -> None:
 
 
 def test_baseline_is_the_first_init_unless_the_report_says_otherwise() -> None:
-    assert read('[[matrix]]\ninit = ["a", "b"]')[0].baseline == {"init": "a"}
-    assert read('[[matrix]]\ninit = ["a", "b"]\n[report]\nbaseline = { init = "b" }')[0].baseline == {"init": "b"}
+    assert read('[[matrix]]\ninit = ["a", "b"]')[0].report.baseline == {"init": "a"}
+    assert read('[[matrix]]\ninit = ["a", "b"]\n[report]\nbaseline = { init = "b" }')[0].report.baseline == {
+        "init": "b"
+    }
 
 
 FAULTS = {
@@ -145,9 +147,9 @@ def test_set_changes_the_table_and_beats_what_a_pretext_sets_itself() -> None:
 def test_set_is_refused_where_it_would_do_nothing_or_make_no_sense() -> None:
     text = "[[matrix]]\ninit = 'a'\nlr = [0.1, 0.2]"
     _, lines = read(text, "train.lr=0.3")
-    assert "--set train.lr has no effect" in lines[0]
+    assert lines == ["--set train.lr=0.3: train.lr: has no effect: lr is set in matrix[0]"]
     _, lines = read(text, "train.epochs=0")
-    assert lines[0].endswith("(given with --set)\n    [[matrix]]\n    ^")
+    assert lines == ["--set train.epochs=0: train.epochs: should be greater than or equal to 1, is 0"]
     for change in ("train.lr", "=1", "matrix.lr=1", "pretext.q.epochs=1"):
         with pytest.raises(BadInput, match="--set"):
             read(text, change)

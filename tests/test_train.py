@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -49,6 +50,7 @@ def feed(count: int = 24, batch_size: int = 12, seed: int = 0, augment: tuple[st
         pixels=pixels,
         labels=labels,
         subset=torch.arange(count),
+        validation=torch.arange(0),
         test_pixels=pixels,
         test_labels=labels,
         mean=mean,
@@ -138,8 +140,11 @@ def test_the_loss_falls_to_near_zero_on_64_images() -> None:
     made = network()
     fed = feed(64, 64, augment=())
     done = trained(made, fed, Below(stage="stem"), epochs=25, schedule="cosine")
-    assert done.history[0]["train_loss"] > 1.5
-    assert done.history[-1]["train_loss"] < 0.05
+    first, last = done.history[0]["train_loss"], done.history[-1]["train_loss"]
+    assert first is not None
+    assert last is not None
+    assert first > 1.5
+    assert last < 0.05
     assert done.history[-1]["train_accuracy"] == 1
 
 
@@ -154,7 +159,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not() -> None:
 
 
 def test_history_says_what_was_done() -> None:
-    rows: list[dict[str, float]] = []
+    rows: list[Mapping[str, float | None]] = []
     made = network()
     fed = feed()
     settings = TrainSettings(epochs=3, lr=0.01, step_epochs=2)
@@ -162,7 +167,7 @@ def test_history_says_what_was_done() -> None:
     assert [row["epoch"] for row in done.history] == [1, 2, 3]
     assert [row["lr"] for row in done.history] == pytest.approx([0.01, 0.01, 0.001])
     assert tuple(row for row in rows if "lr" in row) == done.history
-    final = evaluate(made, fed, "fp32")
+    final = evaluate(made, fed.task, fed.test_batches(), "fp32")
     assert (final.loss, final.score) == (done.history[-1]["test_loss"], done.history[-1]["test_accuracy"])
     predicted, confidence = predict(made, fed, "fp32")
     assert float((predicted == fed.test_labels).double().mean()) == done.history[-1]["test_accuracy"]

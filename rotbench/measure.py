@@ -1,0 +1,60 @@
+"""How fast this machine trains: a few steps of each kind of training that nothing is known of, timed."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rotbench.driver import left_error, preparation, surroundings
+from rotbench.engine import prepare_command
+from rotbench.errors import EnvironmentLacking
+from rotbench.plan import Plan, Run
+from rotbench.price import Paces, unpriced
+from rotbench.store import run_record, to_json
+from rotbench.system import end_group, python_command, python_environment, start_process
+
+
+def time_steps(plan: Plan, waiting: Sequence[Run], paces: Paces, device: str) -> None:
+    """Add to ``paces`` what the runs that wait will take, one kind after the other; nothing is kept.
+
+    Raises :class:`~rotbench.errors.EnvironmentLacking` where data or the device are lacking.
+    """
+    runs = unpriced(waiting, paces)
+    if not runs:
+        return
+    with tempfile.TemporaryDirectory(prefix="rotbench-") as name:
+        folder = Path(name)
+        threads = max(run.settings["threads"] for run in runs)
+        _finish(folder, prepare_command(folder), preparation(plan, runs, device), threads)
+        requests = [
+            {
+                "run": run_record(run),
+                "plugins": [asdict(reference) for reference in run.plugins],
+                **surroundings(plan, device),
+            }
+            for run in runs
+        ]
+        _finish(folder, python_command("rotbench.timing", str(folder)), {"requests": requests}, threads)
+        timed = {one["run"]: one for one in json.loads((folder / "timed.json").read_bytes())}
+    for run in runs:
+        paces.add_timed(run.settings, timed[run.id]["epoch_seconds"], timed[run.id]["start_seconds"])
+
+
+def _finish(folder: Path, command: Sequence[str], request: dict[str, Any], threads: int) -> None:
+    """Run a process on a request until it ends; what it left as its error is raised."""
+    (folder / "request.json").write_bytes(to_json(request))
+    log = folder / "log.txt"
+    process = start_process(command, log, python_environment(threads))
+    try:
+        code = process.wait()
+    finally:
+        end_group(process)
+        if process.stdin is not None:
+            process.stdin.close()
+    if code:
+        last = (log.read_text(errors="replace").strip().splitlines() or [f"exit code {code}"])[-1]
+        raise left_error(folder) or EnvironmentLacking(f"timing failed: {last}", "Plan without --measure.")

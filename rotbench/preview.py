@@ -1,0 +1,182 @@
+"""What a plan looks like: what would be trained and why, what is shared, what trains in each variant, what it takes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rotbench.architecture import backbone_parameters, head_parameters
+from rotbench.hookspecs import STAGES
+from rotbench.plan import Plan, Run
+from rotbench.price import Paces, Price, kept_bytes
+from rotbench.resolve import instance
+from rotbench.spoken import about, duration, megabytes, variant_words
+from rotbench.store import Standing
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+#: Policies are asked about every epoch of a run up to so many, else about so many of them.
+EPOCHS_ASKED = 200
+
+_BASES = {
+    "finished": "from finished runs like these",
+    "timed": "from a few timed steps",
+    "alike": "a rough guess, from runs that are only alike; time a few steps with --measure",
+}
+
+
+@dataclass(frozen=True)
+class Group:
+    """The runs of one variant, or of one pretext task: over all seeds and repeats."""
+
+    words: str
+    runs: tuple[Run, ...]
+    trains: str
+    shared: int  # how many of the selected runs start from each of these
+
+    def states(self, standing: Mapping[str, Standing]) -> list[tuple[str, str, list[Run]]]:
+        """State, reason, and the runs that stand so, in the order of first appearance."""
+        found: dict[tuple[str, str], list[Run]] = {}
+        for run in self.runs:
+            found.setdefault((standing[run.id].state, standing[run.id].reason), []).append(run)
+        return [(state, reason, runs) for (state, reason), runs in found.items()]
+
+
+def groups(plan: Plan) -> list[Group]:
+    """The selected runs by variant, pretext runs first."""
+    by_variant: dict[str, list[Run]] = {}
+    children: dict[str, int] = {}
+    for run in plan.runs:
+        if run.id in plan.selected:
+            by_variant.setdefault(json.dumps([run.kind, run.variant]), []).append(run)
+            for parent in run.needs:
+                children[parent] = children.get(parent, 0) + 1
+    words = variant_words(run.variant for run in plan.runs)
+    asked: dict[str, str] = {}
+    made = []
+    for runs in by_variant.values():
+        first = runs[0]
+        key = json.dumps([first.settings.get("freeze"), first.settings["model"], first.settings["train"]["epochs"]])
+        if key not in asked:
+            asked[key] = trained_stages(plan, first)
+        made.append(Group(words[json.dumps(first.variant)], tuple(runs), asked[key], children.get(first.id, 0)))
+    return sorted(made, key=lambda group: group.runs[0].kind != "pretext")
+
+
+def trained_stages(plan: Plan, run: Run) -> str:
+    """Which stages the freeze policy of a run trains, in words, and from which epoch on where that changes."""
+    if "freeze" not in run.settings:
+        return "everything"
+    plugin = next(p for p in plan.plugins if (p.kind, p.name) == ("freeze policy", run.settings["freeze"]["name"]))
+    policy = instance(plugin, run.settings["freeze"])
+    model, epochs = run.settings["model"], run.settings["train"]["epochs"]
+    sizes = [*backbone_parameters(model["name"], model["stem"]), *head_parameters(model["name"], None)]
+    step = max(1, -(-epochs // EPOCHS_ASKED))
+    phases: list[tuple[int, str]] = []
+    for epoch in range(1, epochs + 1, step):
+        try:
+            trained = {s.parameter.name for s in sizes if policy.trainable(s.parameter, epoch, epochs)}
+        except Exception as error:  # a plugin may raise anything; the run will fail with it, the plan says so
+            return f"unknown: {type(error).__name__}"
+        words = _stages([(s.parameter.stage, s.parameter.name in trained) for s in sizes])
+        if not phases or phases[-1][1] != words:
+            phases.append((epoch, words))
+    return ", then ".join(words if epoch == 1 else f"{words} from epoch {epoch}" for epoch, words in phases)
+
+
+def _stages(parameters: Iterable[tuple[str, bool]]) -> str:
+    """``layer4 and fc``; a stage of which a part is trained is named as such."""
+    by_stage: dict[str, list[bool]] = {stage: [] for stage in STAGES}
+    for stage, trained in parameters:
+        by_stage[stage].append(trained)
+    if all(all(trained) for trained in by_stage.values()):
+        return "everything"
+    named = [stage if all(trained) else f"part of {stage}" for stage, trained in by_stage.items() if any(trained)]
+    return " and ".join(filter(None, (", ".join(named[:-1]), named[-1] if named else "nothing")))
+
+
+def plan_rows(
+    plan: Plan, standing: Mapping[str, Standing], paces: Paces, waiting: Sequence[Run]
+) -> list[dict[str, Any]]:
+    """The selected runs as JSON: how each stands, why, and how many seconds it will take (0 for one that is done)."""
+    to_train = {run.id for run in waiting}
+    rows = []
+    for run in plan.runs:
+        if run.id in plan.selected:
+            price = paces.price(run)
+            rows.append(
+                {
+                    "id": run.id,
+                    "kind": run.kind,
+                    "variant": run.variant,
+                    "seed": run.seed,
+                    **({"repeat": run.repeat} if plan.repeats > 1 else {}),
+                    "needs": list(run.needs),
+                    "state": standing[run.id].state,
+                    "reason": standing[run.id].reason,
+                    "estimated_seconds": (price.seconds if price else None) if run.id in to_train else 0.0,
+                }
+            )
+    return rows
+
+
+def plan_table(
+    plan: Plan, standing: Mapping[str, Standing], paces: Paces, waiting: Sequence[Run], *, every_run: bool
+) -> Table:
+    """A row a variant and state: what stands how, and why; with ``every_run`` a row a run."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    table.add_column("variant", overflow="fold")
+    table.add_column("trains", overflow="fold")
+    table.add_column("runs", no_wrap=True)
+    table.add_column("each", no_wrap=True, justify="right")
+    table.add_column("why", overflow="fold")
+    to_train = {run.id for run in waiting}
+    for group in groups(plan):
+        first = True
+        for state, reason, runs in group.states(standing):
+            price = paces.price(runs[0]) if runs[0].id in to_train else None
+            each = about(price.seconds) if price else "?" if runs[0].id in to_train else ""
+            for part in [[run] for run in runs] if every_run else [runs]:
+                name = f"{group.words}, seed {part[0].seed}" if every_run else group.words if first else ""
+                if every_run and plan.repeats > 1 and part[0].kind == "downstream":
+                    name += f", repeat {part[0].repeat}"
+                count = state if every_run else f"{len(part)} {state}"
+                style = {"done": "green", "failed": "red", "stale": "yellow"}.get(state, "")
+                trains = group.trains if first or every_run else ""
+                table.add_row(Text(name), Text(trains), Text(count, style), Text(each), Text(reason))
+                first = False
+    return table
+
+
+def plan_summary(
+    plan: Plan, standing: Mapping[str, Standing], waiting: Sequence[Run], price: Price | None, jobs: int, free: int
+) -> list[str]:
+    """What is shared, how long it will take, how sure that is, and how much room it needs."""
+    selected = [run for run in plan.runs if run.id in plan.selected]
+    states: dict[str, int] = {}
+    for run in selected:
+        states[standing[run.id].state] = states.get(standing[run.id].state, 0) + 1
+    lines = [f"{len(selected)} runs: {', '.join(f'{count} {state}' for state, count in states.items())}"]
+    shared = [group for group in groups(plan) if group.runs[0].kind == "pretext" and group.shared]
+    for group in shared:
+        more = "downstream run starts" if group.shared == 1 else "downstream runs start"
+        lines.append(f"{group.words} is trained once a seed; {group.shared} {more} from each")
+    if not waiting:
+        lines.append("nothing to train")
+        return lines
+    side = f", {jobs} side by side" if jobs > 1 else ""
+    if price is None:
+        lines.append(f"time: not known before one run is done{side}; time a few steps with --measure")
+    else:
+        span = f"{duration(price.low)} to {duration(price.high)}"
+        lines.append(f"time: about {duration(price.seconds)}{side}, {span}; {_BASES[price.basis]}")
+    needed = kept_bytes(waiting)
+    room = "" if free > needed else ": NOT ENOUGH"
+    lines.append(f"disk: about {megabytes(needed)}, {megabytes(free)} free{room}")
+    return lines

@@ -1,0 +1,201 @@
+"""What a run is made of, before it is trained: plugins, images, batches, and the network with its first weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors.torch import load
+from torch import Tensor
+
+from rotbench.data import (
+    Images,
+    channel_statistics,
+    first_of_each_class,
+    normalise,
+    split_validation,
+    to_unit,
+    updates_per_epoch,
+)
+from rotbench.errors import BadInput
+from rotbench.feed import Feed
+from rotbench.hookspecs import InitContext, Parameter
+from rotbench.models import Network, backbone_state, build_backbone, features, state_sha256
+from rotbench.plan import PLUGIN_SETTINGS
+from rotbench.proof import start_proof
+from rotbench.registry import PluginReference, load_plugin
+from rotbench.settings import TrainSettings
+from rotbench.store import read_manifest, read_verified
+from rotbench.streams import drawing, generator
+from rotbench.tasks import Classification, Task
+from rotbench.train import choose_device, choose_precision
+
+#: At most so many training images are shown to an init.
+INIT_IMAGES = 256
+
+
+@dataclass(frozen=True)
+class Everything:
+    """The freeze policy of a pretext run: everything is trained."""
+
+    name: str = "none"
+    batchnorm: Literal["eval", "train"] = "eval"
+
+    def trainable(self, parameter: Parameter, epoch: int, epochs: int) -> bool:
+        return True
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The images of a run, on the CPU, and the statistics of its training part."""
+
+    training: Images
+    test: Images
+    subset: Tensor
+    validation: Tensor
+    shown: Tensor  # the training images that no run of this seed keeps for validation
+    mean: Tensor
+    std: Tensor
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A run that is ready to be trained. ``start`` is the proof of the weights that it starts from."""
+
+    train: TrainSettings
+    device: str
+    precision: str
+    policy: Any
+    task: Any
+    loaded: Loaded
+    feed: Feed
+    network: Network
+    start: Mapping[str, Any]
+
+
+def set_up(request: Mapping[str, Any], store: Path | None) -> Setup:
+    """Make ready the run that a request describes, with the weights of the pretext run that it needs from ``store``.
+
+    Without a store the network keeps the random weights of its seed: enough to time a step.
+    """
+    record, settings = request["run"], request["run"]["settings"]
+    train = TrainSettings(**{**settings["train"], "milestones": tuple(settings["train"]["milestones"])})
+    torch.set_num_threads(settings["threads"])
+    torch.use_deterministic_algorithms(train.deterministic)
+    device = choose_device(request["device"])
+    plugins = {key: _plugin(request["plugins"], settings, key) for key in PLUGIN_SETTINGS if key in settings}
+    loaded = _load(plugins["dataset"], Path(request["root"]), train, record["seed"], settings.get("rehearsal"))
+    backbone = build_backbone(settings["model"]["name"], settings["model"]["stem"], record["seed"])
+    start = _start(request, plugins["init"], backbone, loaded, _parent_backbone(store, record)) if store else {}
+    task = plugins.get("task", Classification())
+    feed = _feed(record, task, loaded, train, device)
+    network = _network(feed, backbone, len(loaded.training.classes))
+    network.to(memory_format=torch.channels_last).to(device)
+    precision = choose_precision(train.precision, device)
+    policy = plugins.get("freeze", Everything())
+    return Setup(train, device, precision, policy, task, loaded, feed, network, start)
+
+
+def _plugin(references: list[Mapping[str, Any]], settings: Mapping[str, Any], key: str) -> Any:
+    """The plugin of one setting, loaded from the very file that was planned with, with its options."""
+    options = {name: value for name, value in settings[key].items() if name != "name"}
+    reference = next(r for r in references if (r["kind"], r["name"]) == (PLUGIN_SETTINGS[key], settings[key]["name"]))
+    cls = load_plugin(PluginReference(**reference))
+    return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in options.items()})
+
+
+def _load(dataset: Any, root: Path, train: TrainSettings, seed: int, rehearsal: Mapping[str, Any] | None) -> Loaded:
+    training, test = dataset.load(root, "train"), dataset.load(root, "test")
+    if rehearsal is not None:
+        images, classes = rehearsal["images"], len(training.classes)
+        training = first_of_each_class(training, max(math.ceil(images / classes), rehearsal["per_class"]))
+        test = first_of_each_class(test, math.ceil(images / classes))
+    mean, std = channel_statistics(training.pixels)
+    subset, held = split_validation(training.labels, train.labels_per_class, train.validation, seed)
+    shown, _ = split_validation(training.labels, None, train.validation, seed)
+    return Loaded(training, test, subset, held, shown, mean, std)
+
+
+def _parent_backbone(store: Path, record: Mapping[str, Any]) -> dict[str, Tensor] | None:
+    """The weights that a pretext run published, hashed before they are read; None for a run that needs none."""
+    if not record["needs"]:
+        return None
+    folder = store / "runs" / record["needs"][0]
+    return load(read_verified(folder, "backbone.safetensors", read_manifest(folder)))
+
+
+def _start(
+    request: Mapping[str, Any], init: Any, backbone: Any, loaded: Loaded, parent: Mapping[str, Tensor] | None
+) -> dict[str, Any]:
+    """Give the backbone the weights that training starts from; returns the proof of what they are."""
+    record, settings = request["run"], request["run"]["settings"]
+    model, seed = settings["model"], record["seed"]
+    random = backbone_state(backbone)
+    pixels = loaded.training.pixels
+    drawn = torch.randperm(len(loaded.shown), generator=generator(seed, "init", "images"))[:INIT_IMAGES]
+    context = InitContext(
+        pretext=parent,
+        images=normalise(to_unit(pixels[loaded.shown[drawn]]), loaded.mean, loaded.std),
+        generator=generator(seed, "init", "draws"),
+        folder=Path(request["folder"]),
+        model_name=model["name"],
+        stem=model["stem"],
+    )
+    with drawing(seed, "init", "global"):
+        claimed = init.apply(backbone, context) or ()
+    state = backbone_state(backbone)
+    proof = start_proof(init.name, random, state, claimed, context.unexpected)
+    parent_sha256 = state_sha256(parent) if parent is not None else None
+    return {
+        **proof,
+        "init": init.name,
+        "parent": next(iter(record["needs"]), None),
+        "parent_backbone_sha256": parent_sha256,
+        "equals_parent": None if parent_sha256 is None else parent_sha256 == proof["backbone_sha256"],
+    }
+
+
+def _feed(record: Mapping[str, Any], task: Any, loaded: Loaded, train: TrainSettings, device: str) -> Feed:
+    seed, kind = record["seed"], record["kind"]
+    if record["repeat"]:
+        # A repeat has its own order, augmentation and head on the same labelled images and starting weights.
+        kind = f"{kind} {record['repeat']}"
+    name = record["settings"].get("pretext", task.name)
+    adapted = Task(task)
+    labels = adapted.relabel(loaded.training.labels, generator(seed, "relabel", name)).clone()
+    labels[loaded.validation] = loaded.training.labels[loaded.validation]
+    if train.augment == "auto":
+        raise BadInput("the augmentation of a run is not resolved", "Run the command again.")
+    counted = len(loaded.shown) if train.updates == "constant" else len(loaded.subset)
+    return Feed(
+        task=adapted,
+        pixels=loaded.training.pixels.to(device),
+        labels=labels.to(device),
+        subset=loaded.subset.to(device),
+        validation=loaded.validation.to(device),
+        test_pixels=loaded.test.pixels.to(device),
+        test_labels=loaded.test.labels.to(device),
+        mean=loaded.mean.to(device),
+        std=loaded.std.to(device),
+        augment=tuple(train.augment),
+        batch_size=train.batch_size,
+        updates=updates_per_epoch(counted, train.batch_size),
+        seed=seed,
+        kind=kind,
+        name=name,
+    )
+
+
+def _network(feed: Feed, backbone: Any, classes: int) -> Network:
+    """The backbone with the task's head, drawn from a stream of its own, so that it is the same for every init."""
+    views, _ = next(feed.training_batches(1))
+    with torch.no_grad():
+        backbone.eval()
+        probe = Network(backbone, torch.nn.Identity(), "map")(torch.zeros(1, *views.shape[1:]))
+    with drawing(feed.seed, "head", feed.kind):
+        head = feed.task.head(features(backbone), classes=classes, map_size=probe.shape[-1], view_size=views.shape[-1])
+    return Network(backbone, head, feed.task.takes)
