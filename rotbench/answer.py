@@ -73,7 +73,7 @@ def sentences(results: Results, contrasts: Sequence[Contrast]) -> list[Sentence]
 
 def _tone(contrast: Contrast) -> tuple[str, str]:
     if contrast.verdict is None:
-        return "none", contrast.reason if contrast.reason == compare.EXPLORATORY else "no verdict"
+        return "none", "exploratory" if contrast.exploratory else "no verdict"
     return contrast.verdict.split(",")[0].replace(" ", "-"), contrast.verdict
 
 
@@ -89,10 +89,8 @@ def _sentence(contrast: Contrast, variant: str, baseline: str, when: str, family
                 f"points ({test_images:,} images); it says nothing about other seeds."
             )
         return f"{variant} is {apart} {baseline}{when}, from one seed.{error}"
-    because = {
-        "diverged": ", but a run diverged",
-        compare.EXPLORATORY: "; exploratory, not what the study asks first",
-    }.get(contrast.reason or "", "")
+    because = ", but a run diverged" if contrast.reason == "diverged" else ""
+    because += "; exploratory: not what the study asks first" if contrast.exploratory else ""
     if contrast.interval is None:
         return f"{variant} is {apart} {baseline}{when}, from {contrast.n} of {contrast.planned} seeds{because}."
     seeds = f"n = {contrast.n} seeds" if contrast.n == contrast.planned else f"{contrast.n} of {contrast.planned} seeds"
@@ -150,7 +148,8 @@ def _chosen(contrast: Contrast, results: Results) -> str:
             ]
             numbers = [value for value in tried if isinstance(value, int | float)]
             if len(numbers) == len(tried) > 1 and side[axis] in (min(numbers), max(numbers)):
-                told += f" {axis} {side[axis]} lies at the edge of what was tried: a better one may lie beyond."
+                edge = f" {axis} {side[axis]} lies at the edge of what was tried: a better one may lie beyond."
+                told += "" if edge in told else edge
     return told
 
 

@@ -30,9 +30,6 @@ Variant = dict[str, Any]
 Run = dict[str, Any]
 Results = dict[str, Any]
 
-#: Why a contrast outside ``[report] primary`` has no verdict.
-EXPLORATORY = "exploratory"
-
 
 @dataclass(frozen=True)
 class VariantSummary:
@@ -63,9 +60,10 @@ class Contrast:
 
     ``comparison`` says what the two share: all other settings; or all but the tuned ones, of which each has its own
     best; or the epochs of training in all. ``chosen_from`` is the number of settings that a tuned side had the choice
-    of. ``p_t`` is the paired t test's, ``p_holm`` the same after Holm over the study's primary contrasts that have an
-    interval, ``p`` the exact two-sided sign-flip test's, uncorrected. ``verdict`` is None where ``reason`` says why.
-    ``standard_error`` is the binomial one of a difference of two runs on the test images.
+    of; ``exploratory`` contrasts are not those that the study was made for. ``p_t`` is the paired t test's, ``p_holm``
+    the same after Holm over the study's primary contrasts that have an interval, ``p`` the exact two-sided sign-flip
+    test's, uncorrected. ``verdict`` is None where ``reason`` says why. ``standard_error`` is the binomial one of a
+    difference of two runs on the test images.
     """
 
     variant: Variant
@@ -84,6 +82,7 @@ class Contrast:
     standard_error: float | None = None
     comparison: Literal["same settings", "tuned", "compute-matched"] = "same settings"
     chosen_from: int | None = None
+    exploratory: bool = False
 
     @property
     def assumes_normality(self) -> bool:
@@ -133,13 +132,15 @@ def judge(
     exploratory and get neither.
     """
     asked = [
-        item if not primary or matches_all(item.variant, primary) else replace(item, reason=item.reason or EXPLORATORY)
+        item
+        if not primary or matches_all(item.variant, primary)
+        else replace(item, exploratory=True, reason=item.reason or "exploratory")
         for item in family
     ]
-    adjusted = iter(holm([item.p_t for item in asked if item.p_t is not None and item.reason != EXPLORATORY]))
+    adjusted = iter(holm([item.p_t for item in asked if item.p_t is not None and not item.exploratory]))
     judged = []
     for item in asked:
-        if item.p_t is None or item.reason == EXPLORATORY or item.difference is None or item.interval_90 is None:
+        if item.p_t is None or item.exploratory or item.difference is None or item.interval_90 is None:
             judged.append(item)
             continue
         p_holm = next(adjusted)
@@ -330,6 +331,7 @@ def summary(results: Results) -> dict[str, Any]:
                 "baseline": item.baseline,
                 "comparison": item.comparison,
                 "chosen_from": item.chosen_from,
+                "exploratory": item.exploratory,
                 "n": item.n,
                 "planned": item.planned,
                 "difference": item.difference,

@@ -384,7 +384,6 @@ def _svg(figure: Figure, name: str, title: str, titles: Mapping[str, str]) -> st
 
 
 def _element(drawing: str, name: str, title: str, titles: Mapping[str, str]) -> str:
-    drawing = re.sub(r"\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", drawing)
     root = ElementTree.fromstring(drawing)  # noqa: S314 -- matplotlib's own drawing, a line above
     for parent in list(root.iter()):
         for child in list(parent):
@@ -392,6 +391,9 @@ def _element(drawing: str, name: str, title: str, titles: Mapping[str, str]) -> 
             if child.tag in (f"{{{SVG}}}style", f"{{{SVG}}}metadata"):
                 parent.remove(child)
     for node in root.iter():
+        for key, value in node.attrib.items():
+            # Of coordinates a hundredth of a point is enough; what labels say is text and stays as it is.
+            node.set(key, re.sub(r"\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", value))
         own = node.get("id")
         if own is not None:
             if own in titles:

@@ -180,11 +180,12 @@ def wall_seconds(waiting: Sequence[Run], seconds: Mapping[str, float], jobs: int
         while ready and len(running) < jobs:
             _, name = heapq.heappop(ready)
             heapq.heappush(running, (now + seconds[name], name))
-        now, ended = heapq.heappop(running)
-        for child in children.get(ended, []):
-            lacking[child] -= 1
-            if not lacking[child]:
-                heapq.heappush(ready, (place[child], child))
+        now = running[0][0]
+        while running and running[0][0] == now:  # what ends at once makes room at once
+            for child in children.get(heapq.heappop(running)[1], []):
+                lacking[child] -= 1
+                if not lacking[child]:
+                    heapq.heappush(ready, (place[child], child))
     return now
 
 

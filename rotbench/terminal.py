@@ -161,7 +161,7 @@ class Lines:
         self._outlook.ended(run)
         self._ended += 1
         left = self._outlook.study_seconds()
-        told = f", {duration(left)} left" if left is not None else ""
+        told = f", {duration(left)} left" if left is not None and left >= 1 else ""
         line = f"{status:<9} {self._words[run.id]}  ({self._ended} of {self._total}{told})"
         self._say(f"{line}: {message}" if message else line, always=status != "done")
 
@@ -174,7 +174,7 @@ class Lines:
     def _pace(self, run: Run) -> str:
         rate, left = self._rate.get(run.id), self._outlook.run_seconds(run)
         told = f", {rate:,.0f} images/s" if rate else ""
-        return f"{told}, {duration(left)} left" if left else told
+        return f"{told}, {duration(left)} left" if left is not None and left >= 1 else told
 
     def _say(self, line: str, *, always: bool = False) -> None:
         if always or not self._quiet:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.program import ROOT, rotbench
+
 STUDY = """
 title = "small"
 seeds = [0]
@@ -18,17 +20,6 @@ task = "rotation"
 [[matrix]]
 init = ["random", "rotation"]
 """
-
-
-def rotbench(*arguments: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "rotbench", *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), **environment},
-    )
 
 
 @pytest.fixture
@@ -65,7 +56,7 @@ def test_bad_input_is_told_in_words_with_the_right_exit_code_and_nothing_is_crea
 ) -> None:
     code, what, todo = expected
     before = sorted(study.rglob("*"))
-    done = rotbench(*arguments, folder=study)
+    done = rotbench(study, *arguments)
     assert done.returncode == code, done.stderr
     assert what in done.stderr
     assert todo in done.stderr
@@ -78,8 +69,8 @@ def test_missing_cifar10_says_where_it_was_looked_for_and_where_it_comes_from(st
     """The download is made to fail by a proxy that is not there: no network is used either way."""
     nowhere = "http://127.0.0.1:9"
     done = rotbench(
-        "run", "study.toml", "--set", "dataset.name=cifar10", "--data-dir", "data",
-        folder=study, http_proxy=nowhere, https_proxy=nowhere, HTTPS_PROXY=nowhere, no_proxy="",
+        study, "run", "study.toml", "--set", "dataset.name=cifar10", "--data-dir", "data",
+        http_proxy=nowhere, https_proxy=nowhere, HTTPS_PROXY=nowhere, no_proxy="",
     )  # fmt: skip
     assert done.returncode == 4
     assert str(study / "data") in done.stderr
@@ -89,7 +80,7 @@ def test_missing_cifar10_says_where_it_was_looked_for_and_where_it_comes_from(st
 
 
 def test_plan_as_json_is_json_and_nothing_else(study: Path) -> None:
-    done = rotbench("plan", "study.toml", "--json", folder=study)
+    done = rotbench(study, "plan", "study.toml", "--json")
     assert done.returncode == 0
     assert done.stderr == ""
     runs = json.loads(done.stdout)["runs"]
@@ -107,14 +98,14 @@ def test_a_results_folder_of_a_newer_rotbench_is_left_alone(study: Path) -> None
     (study / "results").mkdir()
     (study / "results" / "study.json").write_text('{"format": 99}')
     for command in ("run", "plan"):
-        done = rotbench(command, "study.toml", folder=study)
+        done = rotbench(study, command, "study.toml")
         assert (done.returncode, "newer rotbench" in done.stderr) == (3, True)
     assert [path.name for path in (study / "results").iterdir()] == ["study.json"]
 
 
 def test_check_and_plugins_as_json(study: Path) -> None:
-    assert json.loads(rotbench("check", "study.toml", "--json", folder=study).stdout) == {"faults": []}
-    done = rotbench("check", "study.toml", "--json", "--set", "train.lr=-1", folder=study)
+    assert json.loads(rotbench(study, "check", "study.toml", "--json").stdout) == {"faults": []}
+    done = rotbench(study, "check", "study.toml", "--json", "--set", "train.lr=-1")
     assert done.returncode == 2
     (fault,) = json.loads(done.stdout)["faults"]
     assert (fault["file"], fault["line"], fault["column"], fault["path"]) == (
@@ -126,23 +117,23 @@ def test_check_and_plugins_as_json(study: Path) -> None:
     assert "greater than 0" in fault["message"]
     (study / "plugins").mkdir()
     (study / "plugins" / "broken.py").write_text("raise RuntimeError('no')")
-    listed = json.loads(rotbench("plugins", "--json", folder=study).stdout)["plugins"]
+    listed = json.loads(rotbench(study, "plugins", "--json").stdout)["plugins"]
     assert {"kind", "name", "origin", "version", "summary", "options", "error"} == set(listed[0])
     assert [entry["error"] for entry in listed if entry["error"]] == ["RuntimeError: no"]
     # A broken plugin is no fault of a study that does not need it, and is named where a name is not found.
-    assert rotbench("check", "study.toml", folder=study).returncode == 0
-    done = rotbench("check", "study.toml", "--set", "pretext.rotation.task=mine", folder=study)
+    assert rotbench(study, "check", "study.toml").returncode == 0
+    done = rotbench(study, "check", "study.toml", "--set", "pretext.rotation.task=mine")
     assert "broken.py: RuntimeError: no" in done.stderr
-    done = rotbench("check", "study.toml", "--set", "pretext.rotation.task=mine", "--no-plugins", folder=study)
+    done = rotbench(study, "check", "study.toml", "--set", "pretext.rotation.task=mine", "--no-plugins")
     assert "broken.py" not in done.stderr
 
 
 def test_new_writes_a_study_and_never_over_another(tmp_path: Path) -> None:
-    assert rotbench("new", folder=tmp_path).returncode == 0
-    assert rotbench("check", folder=tmp_path).returncode == 0
-    done = rotbench("new", folder=tmp_path)
+    assert rotbench(tmp_path, "new").returncode == 0
+    assert rotbench(tmp_path, "check").returncode == 0
+    done = rotbench(tmp_path, "new")
     assert (done.returncode, "exists already" in done.stderr) == (2, True)
-    assert rotbench("new", "cs444", "sub/folder", folder=tmp_path).returncode == 0
+    assert rotbench(tmp_path, "new", "cs444", "sub/folder").returncode == 0
     assert (tmp_path / "sub" / "folder" / "cs444.toml").exists()
 
 
@@ -154,13 +145,13 @@ def test_a_reader_who_leaves_is_no_error(study: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     assert done.stderr == ""
 
 
 def test_help_names_every_command(tmp_path: Path) -> None:
-    done = rotbench("--help", folder=tmp_path)
+    done = rotbench(tmp_path, "--help")
     commands = ("run", "plan", "report", "check", "plugins", "verify", "new")
     assert all(f"  {command} " in done.stdout for command in commands)
-    assert rotbench("--version", folder=tmp_path).stdout.startswith("rotbench, version 0.1.0")
+    assert rotbench(tmp_path, "--version").stdout.startswith("rotbench, version 0.1.0")

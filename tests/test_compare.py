@@ -218,3 +218,121 @@ def test_labels_are_names_with_the_options_that_set_them_apart() -> None:
     assert list(compare.axis_labels(["none", layer3]).values()) == ["none", "below"]
     assert list(compare.axis_labels(["below", layer3]).values()) == ["below", "below (stage layer3, batchnorm eval)"]
     assert list(compare.axis_labels([0.1, True, "random"]).values()) == ["0.1", "true", "random"]
+
+
+def with_axis(lrs: list[float], accuracy: Any, validation: Any, seeds: int = 3) -> dict[str, Any]:
+    """The simulated study with a learning rate as an axis; accuracies by (init, lr, seed)."""
+    results = simulated.results(seeds=seeds)
+    kept = [run for run in results["runs"] if run["kind"] == "downstream" and run["variant"]["freeze"] == "none"]
+    results["runs"] = []
+    for run in kept:
+        for lr in lrs:
+            copy = json.loads(json.dumps(run))
+            copy["variant"]["lr"] = lr
+            copy["final"] = {
+                "test_accuracy": accuracy(run["variant"]["init"], lr, run["seed"]),
+                "validation_accuracy": validation(run["variant"]["init"], lr, run["seed"]),
+            }
+            results["runs"].append(copy)
+    return results
+
+
+def test_each_side_is_tuned_on_validation_images_and_never_on_test_images() -> None:
+    # On the test images lr 0.1 is best for both; on the validation images 0.01 for rotation, 0.001 for random.
+    test = {0.1: 0.9, 0.01: 0.8, 0.001: 0.7}
+    best = {"rotation": 0.01, "random": 0.001}
+    results = with_axis(
+        list(test),
+        lambda init, lr, seed: test[lr] + 0.001 * seed * (2 if init == "rotation" else 1),
+        lambda init, lr, seed: 0.5 + (0.1 if lr == best[init] else 0) - 0.01 * seed,
+    )
+    assert [item.comparison for item in compare.contrasts(results)] == ["same settings"] * 3
+    results["study"]["tune"] = ["lr"]
+    *same, tuned = compare.contrasts(results)
+    assert len(same) == 3
+    assert (tuned.comparison, tuned.chosen_from) == ("tuned", 3)
+    assert (tuned.variant["lr"], tuned.baseline["lr"]) == (0.01, 0.001)
+    assert list(tuned.differences.values()) == pytest.approx([0.1, 0.101, 0.102])
+    # One more test in the family: its p counts for all.
+    assert [item.p_holm for item in (*same, tuned)] == pytest.approx(
+        multipletests_holm([item.p_t for item in (*same, tuned) if item.p_t is not None])
+    )
+
+
+def multipletests_holm(p_values: list[float]) -> list[float]:
+    """Holm (1979) as the paper states it: the k-th smallest times (m - k + 1), never below the one before."""
+    order = np.argsort(p_values, kind="stable")
+    scaled = np.minimum(1, np.asarray(p_values)[order] * (len(p_values) - np.arange(len(p_values))))
+    adjusted = np.empty(len(p_values))
+    adjusted[order] = np.maximum.accumulate(scaled)
+    return [float(value) for value in adjusted]
+
+
+def test_nothing_is_tuned_before_every_value_has_been_tried_on_every_seed() -> None:
+    results = with_axis([0.1, 0.01], lambda init, lr, seed: 0.8 + 0.01 * seed, lambda init, lr, seed: lr)
+    results["study"]["tune"] = ["lr"]
+    assert len(compare.contrasts(results)) == 3
+    del results["runs"][-1]
+    assert [item.comparison for item in compare.contrasts(results)] == ["same settings"] * 2
+
+
+def test_a_partner_of_equal_cost_is_a_contrast_of_its_own_and_no_row_without_a_partner() -> None:
+    results = simulated.results(seeds=3)
+    partner = {"init": "random", "freeze": "none", "compute_matched": 65}
+    for seed in range(3):
+        run = simulated.run("downstream", {"init": "random", "freeze": "none"}, seed, 0.81, 0.3, 65)
+        results["runs"].append({**run, "id": f"matched-{seed}", "variant": partner})
+    results["study"]["matched"] = [{"variant": {"init": "rotation", "freeze": "none"}, "partner": partner}]
+    *same, matched = compare.contrasts(results)
+    assert [item.comparison for item in same] == ["same settings"] * 2
+    assert (matched.comparison, matched.baseline) == ("compute-matched", partner)
+    assert matched.difference == pytest.approx(_mean(results, "rotation", "none") - 0.81)
+    assert compare.without_partner(results) == ()
+
+
+def _mean(results: dict[str, Any], init: str, freeze: str) -> float:
+    return float(
+        np.mean(
+            [
+                run["final"]["test_accuracy"]
+                for run in results["runs"]
+                if run["variant"] == {"init": init, "freeze": freeze}
+            ]
+        )
+    )
+
+
+def test_what_is_not_primary_is_exploratory_and_costs_the_primary_contrasts_nothing() -> None:
+    results = simulated.results(seeds=5)
+    everything, below = compare.contrasts(results)
+    results["study"]["primary"] = {"freeze": "none"}
+    primary, rest = compare.contrasts(results)
+    both = [item.p_t for item in (everything, below) if item.p_t is not None]
+    assert [everything.p_holm, below.p_holm] == pytest.approx(multipletests_holm(both))
+    assert primary.p_holm == primary.p_t
+    assert (rest.p_holm, rest.verdict, rest.reason, rest.exploratory) == (None, None, "exploratory", True)
+    assert rest.interval == below.interval
+
+
+def test_repeats_are_averaged_before_anything_else() -> None:
+    results = simulated.results(seeds=3)
+    results["study"]["repeats"] = 2
+    rng = np.random.default_rng(0)
+    doubled = []
+    for run in results["runs"]:
+        doubled.append({**run, "repeat": 0})
+        if run["kind"] == "downstream":
+            final = {**run["final"], "test_accuracy": run["final"]["test_accuracy"] + float(rng.normal(0, 0.01))}
+            doubled.append({**run, "id": f"{run['id']}r1", "repeat": 1, "final": final})
+    results["runs"] = doubled
+    for summary in compare.variants(results):
+        own = [run for run in doubled if run["variant"] == summary.variant]
+        by_seed = [np.mean([run["final"]["test_accuracy"] for run in own if run["seed"] == s]) for s in range(3)]
+        assert (summary.n, summary.planned) == (3, 3)
+        assert summary.estimate is not None
+        assert summary.estimate.mean == pytest.approx(float(np.mean(by_seed)))
+        low, high = stats.t.interval(0.95, 2, np.mean(by_seed), stats.sem(by_seed))
+        assert summary.estimate.interval == pytest.approx((low, high))
+    # A seed of which a repeat is missing is not done.
+    results["runs"] = doubled[:-1]
+    assert [summary.n for summary in compare.variants(results)] == [3, 3, 3, 2]

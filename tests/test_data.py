@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -212,3 +213,44 @@ def test_draws_cover_their_range_and_repeat() -> None:
     others = [(1, "pretext", 3, 1), (0, "downstream", 3, 1), (0, "pretext", 4, 1), (0, "pretext", 3, 0)]
     for seed, kind, epoch, pass_ in others:
         assert not torch.equal(draws.top, data.augmentation_draws(5000, seed, kind, epoch, pass_).top)
+
+
+# Validation
+
+
+@given(
+    counts=st.lists(st.integers(4, 30), min_size=2, max_size=4),
+    per_class=st.one_of(st.none(), st.integers(1, 4)),
+    share=st.sampled_from([0.1, 0.25, 0.29, 1 / 3, 0.5, 0.9]),
+    seed=st.integers(0, 5),
+)
+@settings(max_examples=60, deadline=None)
+def test_validation_is_a_share_of_each_class_apart_from_what_is_trained_on(
+    counts: list[int], per_class: int | None, share: float, seed: int
+) -> None:
+    labels = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+    trained, held = data.split_validation(labels, per_class, share, seed)
+    both = torch.cat([trained, held]).sort().values
+    assert torch.equal(both, data.balanced_subset(labels, per_class, seed))
+    for label, count in enumerate(counts):
+        used = count if per_class is None else per_class
+        assert int((labels[held] == label).sum()) == int(Decimal(repr(share)) * used)
+    # What a smaller subset keeps, the whole set keeps too: a pretext run on all images sees none of it.
+    _, kept = data.split_validation(labels, None, share, seed)
+    assert set(held.tolist()) <= set(kept.tolist())
+
+
+def test_without_validation_the_subset_is_what_it_was() -> None:
+    labels = torch.arange(40) % 4
+    trained, held = data.split_validation(labels, 5, 0.0, 3)
+    assert torch.equal(trained, data.balanced_subset(labels, 5, 3))
+    assert len(held) == 0
+
+
+def test_the_first_images_of_each_class_are_taken_in_order() -> None:
+    labels = torch.tensor([1, 0, 1, 1, 0, 0])
+    images = data.Images(random_pixels(6), labels, ("cat", "dog"))
+    few = data.first_of_each_class(images, 2)
+    assert torch.equal(few.pixels, images.pixels[[0, 1, 2, 4]])
+    assert few.labels.tolist() == [1, 0, 1, 0]
+    assert len(data.first_of_each_class(images, 99).labels) == 6

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Mapping
 from html.parser import HTMLParser
 from pathlib import Path
@@ -18,6 +15,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 from scipy import stats
+
+from tests.program import rotbench
 
 STUDY = """
 title = "End to end"
@@ -37,17 +36,6 @@ updates = "epochs"
 """
 
 MEASURED_BY_CLOCK = ("train_seconds", "images_per_second", "log")
-
-
-def rotbench(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "rotbench", *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
-    )
 
 
 @pytest.fixture(scope="module")

@@ -121,3 +121,11 @@ def test_styles_differ_in_more_than_colour() -> None:
         others = [other for other in range(len(figures.COLOURS)) if other != style]
         assert all(dashes(style) != dashes(other) and markers(style) != markers(other) for other in others)
     assert dashes(0) != dashes(len(figures.COLOURS))
+
+
+def test_numbers_in_labels_are_not_rounded() -> None:
+    """Coordinates are; a learning rate of 0.001 that is drawn as 0.00 would be another study."""
+    drawn = all_figures("lr 0.00125")
+    for name in ("curves", "finals", "differences"):
+        assert "lr 0.00125" in texts(drawn[name])
+        assert not re.search(r'd="[^"]*\d\.\d{3}', drawn[name])

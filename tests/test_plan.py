@@ -147,3 +147,107 @@ def test_conditions_select_variants_and_what_they_need() -> None:
 def test_plans_are_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         plan().runs[0].seed = 5  # type: ignore[misc]
+
+
+def test_repeats_are_further_downstream_runs_from_the_same_pretext_run() -> None:
+    once, twice = plan().runs, plan(STUDY, "repeats=2").runs
+    assert [run.kind for run in twice] == (["pretext"] + ["downstream"] * 8) * 2
+    assert {run.id for run in once} <= {run.id for run in twice}  # asking for repeats later keeps what is done
+    assert len({run.id for run in twice}) == len(twice)
+    for run in twice:
+        if run.variant.get("init") == "rotation":
+            (parent,) = (other for other in twice if other.id in run.needs)
+            assert (parent.kind, parent.seed, parent.repeat) == ("pretext", run.seed, 0)
+
+
+def test_the_test_set_is_kept_for_the_last_epoch_where_there_is_validation() -> None:
+    assert all(run.settings["train"]["test_each_epoch"] is True for run in plan().runs)
+    assert all(run.settings["train"]["test_each_epoch"] is False for run in plan(STUDY, "train.validation=0.1").runs)
+    asked = plan(STUDY, "train.validation=0.1", "train.test_each_epoch=true").runs
+    assert all(run.settings["train"]["test_each_epoch"] is True for run in asked)
+
+
+def test_partners_of_equal_cost_train_for_the_epochs_of_both_on_a_stretched_schedule() -> None:
+    text = """
+    [train]
+    epochs = 20
+    step_epochs = 10
+    milestones = [5, 15]
+    warmup_epochs = 2
+    [pretext.first]
+    task = "rotation"
+    epochs = 15
+    [pretext.second]
+    task = "rotation"
+    init = "first"
+    epochs = 5
+    [[matrix]]
+    init = ["random", "first", "second"]
+    [report]
+    compute_matched = true
+    """
+    made = plan(text)
+    matched = [run for run in made.runs if "compute_matched" in run.variant]
+    assert [run.variant for run in matched] == [
+        {"init": "random", "compute_matched": 35},
+        {"init": "random", "compute_matched": 40},
+    ]
+    assert [run.needs for run in matched] == [(), ()]
+    train = matched[1].settings["train"]
+    assert {key: train[key] for key in ("epochs", "step_epochs", "milestones", "warmup_epochs")} == {
+        "epochs": 40, "step_epochs": 20, "milestones": [10, 30], "warmup_epochs": 4,
+    }  # fmt: skip
+    assert [(pair.variant["init"], pair.partner["compute_matched"]) for pair in made.matched] == [
+        ("first", 35),
+        ("second", 40),
+    ]
+
+
+def test_a_rehearsal_is_the_same_matrix_made_small() -> None:
+    text = """
+    seeds = 3
+    repeats = 4
+    [train]
+    validation = 0.1
+    schedule = "step"
+    [pretext.rotation]
+    task = "rotation"
+    epochs = 45
+    [[matrix]]
+    init = ["random", "rotation"]
+    epochs = [20, 40]
+    labels_per_class = [10, 100]
+    milestones = [[], [30, 35]]
+    exclude = [{ epochs = 20, milestones = [30, 35] }]
+    """
+    study, found = understand(parse_source(text, "e.toml"), Path())
+    full = make_plan(study, found, load_registry(), Path())
+    small = make_plan(study, found, load_registry(), Path(), rehearsal=True)
+    assert {str(run.variant) for run in small.runs} == {str(run.variant) for run in full.runs}
+    assert len(small.runs) == 1 + 2 * 12
+    assert len({run.id for run in small.runs}) == len(small.runs)
+    assert not {run.id for run in small.runs} & {run.id for run in full.runs}
+    for run in small.runs:
+        train = run.settings["train"]
+        assert (run.seed, train["epochs"], train["step_epochs"], train["batch_size"]) == (0, 2, 1, 128)
+        if run.kind == "downstream":
+            # Ten labels of which one is kept for validation: fewer would leave none.
+            assert train["labels_per_class"] == 10
+            assert train["milestones"] == ([1] if run.variant["milestones"] else [])
+
+
+def test_settings_that_only_some_data_allow_are_held_against_the_data_set() -> None:
+    fine = '[[matrix]]\ninit = "random"\nlabels_per_class = [10, 128]'
+    assert len(plan(fine).runs) == 2
+    (line,) = faults(fine.replace("128", "129"))
+    assert "matrix[0].labels_per_class[1]: the smallest class of digits has 128 training images" in line
+    (line,) = faults(f"{fine}\nvalidation = 0.05")
+    assert "matrix[0].validation: 0.05 of 10 images a class is no image" in line
+
+
+def test_a_pretext_run_must_not_see_what_its_children_keep_for_validation() -> None:
+    text = '[pretext.r]\ntask = "rotation"\n[[matrix]]\ninit = ["random", "r"]\nvalidation = 0.2'
+    (line,) = faults(text)
+    assert "matrix[0].validation: [pretext.r] would train on images kept for validation here" in line
+    assert len(plan(text.replace("[pretext.r]", "[train]\nvalidation = 0.2\n[pretext.r]")).runs) == 3
+    assert len(plan(text.replace('"rotation"', '"rotation"\nvalidation = 0.3')).runs) == 3

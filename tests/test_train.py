@@ -207,3 +207,28 @@ def test_precision_is_chosen_for_the_device() -> None:
     assert choose_precision("auto", "cpu") in ("bf16", "fp32")
     with pytest.raises(ValueError, match="needs a GPU"):
         choose_precision("fp16", "cpu")
+
+
+def test_with_validation_the_test_images_are_scored_after_the_last_epoch_alone() -> None:
+    made = network()
+    fed = replace(feed(), subset=torch.arange(16), validation=torch.arange(16, 24), updates=2)
+    settings = TrainSettings(epochs=2, lr=0.001)
+    rows: list[Mapping[str, float | None]] = []
+    done = fit(made, fed, Below(), settings, precision="fp32", report=rows.append)
+    assert [row["test_accuracy"] is None for row in done.history] == [True, False]
+    assert [row["test_loss"] is None for row in done.history] == [True, False]
+    final = evaluate(made, fed.task, fed.validation_batches(), "fp32")
+    assert (final.loss, final.score) == (done.history[-1]["validation_loss"], done.history[-1]["validation_accuracy"])
+    # An independent statement of the same score.
+    made.eval()
+    with torch.no_grad():
+        images = (fed.pixels[16:24].float() / 255 - fed.mean.view(3, 1, 1)) / fed.std.view(3, 1, 1)
+        right = made(images.contiguous(memory_format=torch.channels_last)).argmax(1) == fed.labels[16:24]
+    assert final.score == float(right.double().mean())
+    asked = fit(
+        network(), fed, Below(), replace(settings, test_each_epoch=True), precision="fp32", report=lambda row: None
+    )
+    assert all(row["test_accuracy"] is not None for row in asked.history)
+    beats = [row for row in rows if "images_per_second" in row]
+    assert [(row["step"], row["steps"]) for row in beats if row["step"] == row["steps"]] == [(2, 2)] * 2
+    assert all((row["images_per_second"] or 0) > 0 for row in beats)

@@ -1,0 +1,159 @@
+"""What a plan says before anything is trained."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from rotbench.plan import Plan, make_plan
+from rotbench.preview import groups, plan_rows, plan_summary, plan_table, trained_stages
+from rotbench.price import Paces
+from rotbench.registry import load_registry
+from rotbench.source import parse_source
+from rotbench.store import Standing
+from rotbench.study import understand
+
+STUDY = """
+seeds = [0, 1, 2]
+[pretext.rotation]
+task = "rotation"
+[[matrix]]
+init = ["random", "rotation"]
+freeze = ["none", { name = "below", stage = "layer3" }, "head-only"]
+"""
+
+OWN_POLICIES = '''
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+from rotbench import hookimpl
+
+@dataclass(frozen=True)
+class Then:
+    """The head first, everything after half of the epochs."""
+    name: ClassVar[str] = "then"
+    batchnorm: Literal["eval", "train"] = "eval"
+    def trainable(self, parameter, epoch, epochs):
+        return parameter.stage == "fc" or epoch > epochs // 2
+
+@dataclass(frozen=True)
+class Norms:
+    """BatchNorm and the head."""
+    name: ClassVar[str] = "norms"
+    batchnorm: Literal["eval", "train"] = "eval"
+    def trainable(self, parameter, epoch, epochs):
+        return parameter.kind == "batchnorm" or parameter.stage == "fc"
+
+@dataclass(frozen=True)
+class Broken:
+    """Raises."""
+    name: ClassVar[str] = "broken"
+    batchnorm: Literal["eval", "train"] = "eval"
+    def trainable(self, parameter, epoch, epochs):
+        raise RuntimeError("no")
+
+@dataclass(frozen=True)
+class Nothing:
+    """Trains nothing."""
+    name: ClassVar[str] = "nothing"
+    batchnorm: Literal["eval", "train"] = "eval"
+    def trainable(self, parameter, epoch, epochs):
+        return False
+
+@hookimpl
+def register_freeze_policies():
+    return [Then, Norms, Broken, Nothing]
+'''
+
+
+def plan(text: str = STUDY, plugins: Path | None = None, only: tuple[str, ...] = ()) -> Plan:
+    study, faults = understand(parse_source(text, "e.toml"), Path())
+    return make_plan(study, faults, load_registry([plugins] if plugins else []), Path(), only)
+
+
+def all_new(made: Plan) -> dict[str, Standing]:
+    return {run.id: Standing("new", "", None) for run in made.runs}
+
+
+def printed(made: Plan, standing: dict[str, Standing], width: int = 200, *, every_run: bool = False) -> list[str]:
+    waiting = [run for run in made.runs if standing[run.id].state == "new"]
+    file = io.StringIO()
+    Console(file=file, width=width).print(plan_table(made, standing, Paces(), waiting, every_run=every_run))
+    return [line.rstrip() for line in file.getvalue().splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("freeze", "told"),
+    [
+        ('"none"', "everything"),
+        ('"below"', "layer4 and fc"),
+        ('{ name = "below", stage = "layer2" }', "layer2, layer3, layer4 and fc"),
+        ('"head-only"', "fc"),
+        ('"then"', "fc, then everything from epoch 11"),
+        ('"norms"', "part of stem, part of layer1, part of layer2, part of layer3, part of layer4 and fc"),
+        ('"broken"', "unknown: RuntimeError"),
+        ('"nothing"', "nothing"),
+    ],
+)
+def test_which_stages_train_is_told_by_the_policy_itself(tmp_path: Path, freeze: str, told: str) -> None:
+    (tmp_path / "own.py").write_text(OWN_POLICIES)
+    made = plan(f'[[matrix]]\ninit = "random"\nfreeze = {freeze}', tmp_path)
+    assert trained_stages(made, made.runs[0]) == told
+
+
+def test_variants_are_rows_with_their_states_and_reasons() -> None:
+    made = plan()
+    standing = all_new(made)
+    random = [run for run in made.runs if run.variant.get("init") == "random" and run.variant["freeze"] == "none"]
+    standing[random[0].id] = Standing("done", "", random[0].id)
+    standing[random[1].id] = Standing("stale", "plugin freeze.py changed", "x")
+    lines = printed(made, standing)
+    assert [" ".join(line.split()) for line in lines] == [
+        "variant trains runs each why",
+        "pretext rotation everything 3 new ?",
+        "random, none everything 1 done",
+        "1 stale plugin freeze.py changed",
+        "1 new ?",
+        "random, below layer3, layer4 and fc 3 new ?",
+        "random, head-only fc 3 new ?",
+        "rotation, none everything 3 new ?",
+        "rotation, below layer3, layer4 and fc 3 new ?",
+        "rotation, head-only fc 3 new ?",
+    ]
+    assert len(printed(made, standing, every_run=True)) == 1 + len(made.runs)
+
+
+def test_what_is_shared_is_told_once() -> None:
+    made = plan()
+    (pretext,) = (group for group in groups(made) if group.runs[0].kind == "pretext")
+    assert (pretext.words, pretext.shared) == ("pretext rotation", 3)
+    lines = plan_summary(made, all_new(made), made.runs, None, 2, 10**12)
+    assert lines[0] == "21 runs: 21 new"
+    assert lines[1] == "pretext rotation is trained once a seed; 3 downstream runs start from each"
+    assert "--measure" in lines[2]
+    assert lines[3].endswith("1000.0 GB free")
+    assert "NOT ENOUGH" in plan_summary(made, all_new(made), made.runs, None, 2, 10**6)[3]
+    assert plan_summary(made, all_new(made), [], None, 2, 10**12)[-1] == "nothing to train"
+
+
+def test_of_a_selection_only_that_is_shown() -> None:
+    made = plan(only=("init=random", "freeze=below"))
+    assert [" ".join(line.split()) for line in printed(made, all_new(made))[1:]] == [
+        "random, below layer3, layer4 and fc 3 new ?"
+    ]
+    rows = plan_rows(made, all_new(made), Paces(), [])
+    assert [row["variant"]["init"] for row in rows] == ["random"] * 3
+    assert [row["estimated_seconds"] for row in rows] == [0.0] * 3
+
+
+@pytest.mark.parametrize("width", [40, 80, 120])
+def test_the_table_fits_the_terminal(width: int) -> None:
+    made = plan()
+    standing = {
+        run.id: Standing("new", "lr 0.01 -> 0.005, epochs 20 -> 40, optimizer adam -> sgd", None) for run in made.runs
+    }
+    lines = printed(made, standing, width)
+    assert max(map(len, lines)) <= width
+    assert "sgd" in " ".join(lines)
