@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import click
-from click.shell_completion import CompletionItem
 
-from rotbench.errors import BadInput, RotbenchError
+from rotbench.completion import complete_condition
+from rotbench.errors import BadInput
 from rotbench.plan import Plan, make_plan
 from rotbench.registry import Registry, load_registry
 from rotbench.settings import Resources
@@ -23,22 +23,6 @@ from rotbench.system import usable_cores
 
 DEFAULT_STUDY = Path("experiments.toml")
 DEFAULT_OUT = Path("results")
-
-
-def complete_condition(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """``-k init=<TAB>``: the keys and values that the study's variants have."""
-    try:
-        study, _ = read_study(Path(context.params.get("study") or DEFAULT_STUDY))
-    except RotbenchError:
-        return []
-    values = [{"pretext": name} for name in study.pretexts] + [dict(variant.values) for variant in study.variants]
-    told = {
-        f"{key}={value.get('name') if isinstance(value, dict) else value}"
-        for variant in values
-        for key, value in variant.items()
-    }
-    return [CompletionItem(word) for word in sorted(told) if word.startswith(incomplete)]
-
 
 study_argument = click.argument("study", type=click.Path(path_type=Path), default=DEFAULT_STUDY)
 out_option = click.option(

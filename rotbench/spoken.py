@@ -82,11 +82,7 @@ def about(seconds: float) -> str:
 
 
 def megabytes(count: float) -> str:
-    """``45 MB``, ``1.2 GB``."""
-    return (
-        f"{count / 1e9:.1f} GB"
-        if count >= 1e9
-        else f"{count / 1e6:.0f} MB"
-        if count >= 1e6
-        else f"{count / 1e6:.1f} MB"
-    )
+    """``1.6 MB``, ``45 MB``, ``1.2 GB``."""
+    if count >= 1e9:
+        return f"{count / 1e9:.1f} GB"
+    return f"{count / 1e6:.0f} MB" if count >= 1e7 else f"{count / 1e6:.1f} MB"

@@ -150,8 +150,77 @@ def test_a_reader_who_leaves_is_no_error(study: Path) -> None:
     assert done.stderr == ""
 
 
+def completions(folder: Path, words: str) -> list[str]:
+    """What bash would offer for a command line that ends where the cursor is."""
+    done = rotbench(
+        folder,
+        _ROTBENCH_COMPLETE="bash_complete",
+        COMP_WORDS=words,
+        COMP_CWORD=str(len(words.split(" ")) - 1),
+    )
+    return [line.partition(",")[2] for line in done.stdout.splitlines() if line]
+
+
+def test_completion_knows_commands_options_studies_and_variants(study: Path) -> None:
+    assert {"run", "plan", "check", "schema", "new"} <= set(completions(study, "rotbench "))
+    assert "--rerun-stale" in completions(study, "rotbench run --re")
+    assert completions(study, "rotbench new cs") == ["cs444", "cs444-sgd"]
+    assert completions(study, "rotbench run study.toml -k init=r") == ["init=random", "init=rotation"]
+    # As bash itself has it: broken at the equals sign.
+    assert completions(study, "rotbench run study.toml -k init = r") == ["random", "rotation"]
+    assert completions(study, "rotbench run study.toml -k init =") == ["random", "rotation"]
+    assert completions(study, "rotbench run gone.toml -k init=r") == []
+    assert completions(study, "rotbench completion ") == ["bash", "zsh", "fish"]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_written_for_each_shell(tmp_path: Path, shell: str) -> None:
+    done = rotbench(tmp_path, "completion", shell)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"_ROTBENCH_COMPLETE={shell}_complete" in done.stdout
+
+
+def test_plan_and_dry_run_say_the_same_and_write_nothing(study: Path) -> None:
+    plan, dry = rotbench(study, "plan", "study.toml"), rotbench(study, "run", "study.toml", "--dry-run")
+    assert plan.stdout == dry.stdout
+    assert (plan.returncode, dry.returncode) == (0, 0)
+    assert "pretext rotation is trained once a seed; 1 downstream run starts from each" in plan.stdout
+    assert "3 runs: 3 new" in plan.stdout
+    assert [path.name for path in study.iterdir()] == ["study.toml"]
+
+
+def test_a_few_timed_steps_price_a_study_and_leave_nothing_behind(study: Path) -> None:
+    done = rotbench(study, "plan", "study.toml", "--measure", "--json", "--set", "train.batch_size=32")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert all(run["estimated_seconds"] > 0 for run in told["runs"])
+    assert told["estimate"]["basis"] == "timed"
+    assert 0 < told["estimate"]["low"] < told["estimate"]["seconds"] < told["estimate"]["high"]
+    assert [path.name for path in study.iterdir()] == ["study.toml"]
+    missing = ("plan", "study.toml", "--measure", "--set", "dataset.name=image-folder", "--data-dir", "gone")
+    assert rotbench(study, *missing).returncode == 4
+
+
+def test_check_needs_no_data(study: Path) -> None:
+    elsewhere = ("--set", "dataset.name=image-folder")
+    assert rotbench(study, "check", "study.toml", *elsewhere).returncode == 0
+    assert rotbench(study, "plan", "study.toml", *elsewhere, "--data-dir", "gone").returncode == 4
+
+
+def test_check_as_json_tells_what_keeps_a_file_from_being_read(study: Path) -> None:
+    done = rotbench(study, "check", "gone.toml", "--json")
+    assert done.returncode == 2
+    (fault,) = json.loads(done.stdout)["faults"]
+    assert (fault["file"], fault["line"], fault["message"]) == ("gone.toml", None, "there is no study file gone.toml")
+    (study / "bad.toml").write_text("seeds = 3\n[train]\nlr = 0\nepochs = 'x'\n")
+    done = rotbench(study, "check", "bad.toml", "--json")
+    assert [(fault["line"], fault["column"], fault["path"]) for fault in json.loads(done.stdout)["faults"]] == [
+        (1, 1, ""), (3, 6, "train.lr"), (4, 10, "train.epochs"),
+    ]  # fmt: skip
+
+
 def test_help_names_every_command(tmp_path: Path) -> None:
     done = rotbench(tmp_path, "--help")
-    commands = ("run", "plan", "report", "check", "plugins", "verify", "new")
+    commands = ("run", "plan", "report", "check", "plugins", "verify", "new", "schema", "completion")
     assert all(f"  {command} " in done.stdout for command in commands)
     assert rotbench(tmp_path, "--version").stdout.startswith("rotbench, version 0.1.0")

@@ -70,6 +70,7 @@ ORDER = [
     "driver",
     "measure",
     "terminal",
+    "completion",
     "invocation",
     "cli",
     "__main__",
@@ -116,10 +117,34 @@ def test_what_reads_plans_and_reports_never_imports_torch() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["check", "experiments.toml"], ["plan", "experiments.toml"], ["plugins", "--json"], ["new", "--help"]],
+    [
+        ["--help"],
+        ["check", "experiments.toml"],
+        ["plan", "experiments.toml"],
+        ["plan", "experiments.toml", "--json", "--quick"],
+        ["run", "experiments.toml", "--dry-run"],
+        ["schema"],
+        ["plugins", "--json"],
+        ["new", "--help"],
+        ["completion", "bash"],
+    ],
 )
 def test_cheap_commands_load_nothing_heavy(arguments: list[str]) -> None:
     assert loaded_by(arguments, ROOT) == set()
+
+
+@pytest.mark.parametrize("words", ["rotbench ", "rotbench new cs", "rotbench run experiments.toml -k init="])
+def test_completion_loads_nothing_heavy(words: str) -> None:
+    assert loaded_by([], ROOT, **completing(words)) == set()
+
+
+def completing(words: str) -> dict[str, str]:
+    """The environment in which bash asks click for completions of a command line."""
+    return {
+        "_ROTBENCH_COMPLETE": "bash_complete",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(len(words.split(" ")) - 1),
+    }
 
 
 def test_rendering_a_report_loads_no_torch(tmp_path: Path) -> None:
@@ -133,7 +158,7 @@ def test_rendering_a_report_loads_no_torch(tmp_path: Path) -> None:
     assert (tmp_path / "results" / "report.html").exists()
 
 
-def loaded_by(arguments: list[str], folder: Path) -> set[str]:
+def loaded_by(arguments: list[str], folder: Path, **environment: str) -> set[str]:
     """Which of the heavy packages a command has loaded when it ends, in a process of its own."""
     program = (
         "import sys\nfrom rotbench.cli import main\n"
@@ -146,7 +171,7 @@ def loaded_by(arguments: list[str], folder: Path) -> set[str]:
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
     )
     assert done.returncode == 0, done.stderr
     return set(done.stderr.splitlines()[-1].split())
