@@ -114,9 +114,11 @@ def finish(store: Store, ended: Ended, *, quiet: bool) -> None:
         from rotbench.results import collect
         from rotbench.terminal import final_table
 
-        summaries = variants(collect(store))
-        if summaries:
+        results = collect(store)
+        if summaries := variants(results):
             console(stderr=True).print(final_table(summaries))
+        if results["study"]["rehearsal"]:
+            click.echo("a rehearsal: no number in it means anything", err=True)
     if ended.signal:
         click.echo(f"stopped, {ended.done} of {ended.planned} done; run the same command again to continue", err=True)
     elif ended.failed:
@@ -140,7 +142,7 @@ def plan(invocation: Invocation, measure: bool, verbose: bool, as_json: bool) ->
 def show_plan(invocation: Invocation, *, measure: bool, every_run: bool, as_json: bool) -> None:
     """Print a plan. Raises where the store is damaged, newer, or shows another study; writes nothing."""
     from rotbench.driver import Orders, check_store, known_paces, to_train
-    from rotbench.preview import plan_rows, plan_summary, plan_table
+    from rotbench.preview import plan_heading, plan_rows, plan_summary, plan_table
     from rotbench.price import study_price
     from rotbench.store import run_record, standings
     from rotbench.system import free_bytes
@@ -162,9 +164,11 @@ def show_plan(invocation: Invocation, *, measure: bool, every_run: bool, as_json
         estimate = asdict(price) if price else None
         click.echo(json.dumps({"runs": rows, "estimate": estimate, "jobs": jobs}, indent=1))
         return
+    for line in plan_heading(made, store.folder):
+        click.echo(line)
     screen = console()
     screen.print(plan_table(made, standing, paces, waiting, every_run=every_run))
-    for line in plan_summary(made, standing, waiting, price, jobs, free_bytes(store.folder)):
+    for line in ("", *plan_summary(made, standing, waiting, price, jobs, free_bytes(store.folder))):
         click.echo(line)
 
 

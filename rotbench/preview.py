@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rotbench.architecture import backbone_parameters, head_parameters
@@ -24,7 +25,7 @@ EPOCHS_ASKED = 200
 _BASES = {
     "finished": "from finished runs like these",
     "timed": "from a few timed steps",
-    "alike": "a rough guess, from runs that are only alike; time a few steps with --measure",
+    "alike": "a guess from runs that are only alike",
 }
 
 
@@ -154,6 +155,15 @@ def plan_table(
     return table
 
 
+def plan_heading(plan: Plan, folder: Path) -> list[str]:
+    """Which study this is, on what, and where its results are or will be."""
+    first = plan.runs[0].settings
+    seeds = f"{len(plan.seeds)} {'seed' if len(plan.seeds) == 1 else 'seeds'}"
+    repeats = f" of {plan.repeats} repeats" if plan.repeats > 1 else ""
+    about = f"{first['dataset']['name']}, {first['model']['name']}, {seeds}{repeats}; results in {folder}"
+    return [f"{'Rehearsal: ' if plan.rehearsal else ''}{plan.study.title}", about, ""]
+
+
 def plan_summary(
     plan: Plan, standing: Mapping[str, Standing], waiting: Sequence[Run], price: Price | None, jobs: int, free: int
 ) -> list[str]:
@@ -172,10 +182,10 @@ def plan_summary(
         return lines
     side = f", {jobs} side by side" if jobs > 1 else ""
     if price is None:
-        lines.append(f"time: not known before one run is done{side}; time a few steps with --measure")
+        lines.append("time: not known before a run is done; --measure times a few steps")
     else:
-        span = f"{duration(price.low)} to {duration(price.high)}"
-        lines.append(f"time: about {duration(price.seconds)}{side}, {span}; {_BASES[price.basis]}")
+        lines.append(f"time: about {duration(price.seconds)}{side}")
+        lines.append(f"      {duration(price.low)} to {duration(price.high)}, {_BASES[price.basis]}")
     needed = kept_bytes(waiting)
     room = "" if free > needed else ": NOT ENOUGH"
     lines.append(f"disk: about {megabytes(needed)}, {megabytes(free)} free{room}")

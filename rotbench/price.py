@@ -81,7 +81,7 @@ class Paces:
 
     def __init__(self) -> None:
         self._epochs: dict[str, deque[float]] = {}  # seconds of an epoch
-        self._starts: list[float] = []
+        self._starts: deque[float] = deque(maxlen=REMEMBERED)
         self._timed: dict[str, Pace] = {}
 
     def add_finished(self, settings: Settings, result: Mapping[str, Any]) -> None:
@@ -90,7 +90,11 @@ class Paces:
         if seconds:
             self._note(settings, statistics.fmean(seconds))
             if result.get("worker_seconds") is not None:
-                self._starts.append(max(0.0, result["worker_seconds"] - sum(seconds)))
+                self.add_start(result["worker_seconds"] - sum(seconds))
+
+    def add_start(self, seconds: float) -> None:
+        """Learn what a run takes beside its epochs."""
+        self._starts.append(max(0.0, seconds))
 
     def add_epoch(self, settings: Settings, seconds: float) -> None:
         """Learn from one epoch of a run that is going on."""

@@ -45,34 +45,36 @@ class TrainSettings:
         int,
         Field(ge=2, le=1_000_000, description="images to an update; a last batch of one joins the one before"),
     ] = 128
-    optimizer: Annotated[Literal["adam", "adamw", "sgd"], Field(description="what turns gradients into steps")] = "adam"
+    optimizer: Annotated[Literal["adam", "adamw", "sgd"], Field(description="adam, adamw or sgd")] = "adam"
     lr: Annotated[float, Field(gt=0, le=1000, description="learning rate at the start")] = 0.01
-    schedule: Annotated[Literal["step", "cosine", "constant"], Field(description="how lr falls")] = "step"
-    step_epochs: Annotated[int, Field(ge=1, description='for "step": lr times gamma after every so many epochs')] = 10
-    gamma: Annotated[float, Field(gt=0, le=1, description='for "step": the factor on lr')] = 0.1
+    schedule: Annotated[
+        Literal["step", "cosine", "constant"], Field(description="how lr falls: step, cosine or constant")
+    ] = "step"
+    step_epochs: Annotated[int, Field(ge=1, description="for step: lr times gamma after every so many epochs")] = 10
+    gamma: Annotated[float, Field(gt=0, le=1, description="for step: the factor on lr")] = 0.1
     milestones: Annotated[
         tuple[int, ...],
         PlainValidator(_milestones, json_schema_input_type=list[_Epoch]),
-        Field(description='for "step": epochs after which lr is multiplied, instead of step_epochs'),
+        Field(description="for step: epochs after which lr is multiplied, instead of step_epochs"),
     ] = ()
     warmup_epochs: Annotated[int, Field(ge=0, description="lr rises linearly during these")] = 0
     weight_decay: Annotated[
         float, Field(ge=0, description="decay of every trained weight, as the optimiser has it")
     ] = 0.0
-    momentum: Annotated[float, Field(ge=0, lt=1, description='for "sgd"')] = 0.9
-    nesterov: Annotated[bool, Field(description='for "sgd"')] = False
+    momentum: Annotated[float, Field(ge=0, lt=1, description="for sgd")] = 0.9
+    nesterov: Annotated[bool, Field(description="for sgd: Nesterov's momentum")] = False
     augment: Annotated[
         Literal["auto"] | tuple[str, ...],
         PlainValidator(_augmentation, json_schema_input_type=Literal["auto"] | list[Literal["crop", "flip"]]),
-        Field(description='the data set\'s own, or a list of "crop" and "flip"'),
+        Field(description="a list of crop and flip; auto: the data set's own"),
     ] = "auto"
     precision: Annotated[
         Literal["auto", "fp32", "bf16", "fp16"],
-        Field(description="auto: bf16 where the machine computes in it"),
+        Field(description="fp32, bf16 or fp16; auto: bf16 where the machine computes in it"),
     ] = "auto"
     updates: Annotated[
         Literal["constant", "epochs"],
-        Field(description="an epoch is as long as without labels_per_class, or one pass over the labelled images"),
+        Field(description="constant: an epoch as long as with all labels; epochs: one pass over the labelled images"),
     ] = "constant"
     labels_per_class: (
         Annotated[

@@ -42,6 +42,7 @@ class Outlook:
         self._waiting: dict[str, Run] = {}
         self._share: dict[str, float] = {}  # of the epochs of the runs that are being trained
         self._began: dict[str, float] = {}
+        self._trained: dict[str, float] = {}  # seconds of the epochs that were seen
 
     def begin(self, waiting: Sequence[Run]) -> None:
         self._waiting = {run.id: run for run in waiting}
@@ -54,6 +55,7 @@ class Outlook:
         epochs = run.settings["train"]["epochs"]
         if "train_loss" in entry:
             self._share[run.id] = (entry["epoch"] or 0) / epochs
+            self._trained[run.id] = self._trained.get(run.id, 0.0) + (entry["seconds"] or 0.0)
             self._paces.add_epoch(run.settings, entry["seconds"] or 0.0)
         elif entry.get("steps"):
             self._share[run.id] = ((entry["epoch"] or 1) - 1 + (entry["step"] or 0) / (entry["steps"] or 1)) / epochs
@@ -61,6 +63,9 @@ class Outlook:
     def ended(self, run: Run) -> None:
         self._waiting.pop(run.id, None)
         self._share.pop(run.id, None)
+        if run.id in self._trained:
+            # Starting a worker takes seconds too, which a study of many short runs feels.
+            self._paces.add_start(time.monotonic() - self._began[run.id] - self._trained.pop(run.id))
 
     def run_seconds(self, run: Run) -> float | None:
         """Seconds that a run will still take, or None before anything is known."""

@@ -307,3 +307,82 @@ def test_what_fails_is_named_and_the_rest_is_finished(tmp_path: Path) -> None:
     assert "&lt;script&gt;no luck" in page
     assert "<script>no luck" not in page
     assert rotbench(tmp_path, "run", "study.toml").returncode == 1  # failed runs are not trained again unasked
+
+
+REHEARSED = """
+title = "Rehearsed"
+seeds = 3
+repeats = 3
+[train]
+validation = 0.2
+epochs = 30
+[pretext.rotation]
+task = "rotation"
+epochs = 45
+[[matrix]]
+init = ["random", "rotation"]
+freeze = "head-only"
+labels_per_class = 10
+"""
+
+
+@pytest.fixture(scope="module")
+def rehearsal(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("rehearsal")
+    (made / "study.toml").write_text(REHEARSED)
+    done = rotbench(made, "run", "study.toml", "--quick")
+    assert done.returncode == 0, done.stderr
+    return made
+
+
+def test_a_rehearsal_goes_through_the_matrix_into_a_folder_of_its_own_and_says_what_it_is(rehearsal: Path) -> None:
+    assert sorted(path.name for path in rehearsal.iterdir()) == ["results-quick", "study.toml"]
+    page = (rehearsal / "results-quick" / "report.html").read_text()
+    assert "<title>Rehearsal: Rehearsed</title>" in page
+    assert "No number on this page means anything" in page
+    loaded = json.loads((rehearsal / "results-quick" / "results.json").read_text())
+    assert (loaded["study"]["rehearsal"], loaded["study"]["seeds"]) == (True, [0])
+    # One seed, and two of the three repeats: enough to go through their averaging.
+    assert [(run["kind"], run["repeat"]) for run in loaded["runs"]] == [
+        ("pretext", 0), ("downstream", 0), ("downstream", 0), ("downstream", 1), ("downstream", 1),
+    ]  # fmt: skip
+    for run in loaded["runs"]:
+        assert run["provenance"]["data"]["training_images"] <= 256
+        assert len(run["history"]) == 2
+        assert run["provenance"]["updates"] <= 2 * 2
+    assert rotbench(rehearsal, "run", "study.toml", "--quick").stdout.splitlines()[-1].endswith("/report.html")
+
+
+def test_validation_is_scored_every_epoch_and_the_test_images_once(rehearsal: Path) -> None:
+    loaded = json.loads((rehearsal / "results-quick" / "results.json").read_text())
+    for run in loaded["runs"]:
+        assert [row["test_accuracy"] is None for row in run["history"]] == [True, False]
+        assert all(0 <= row["validation_accuracy"] <= 1 for row in run["history"])
+        data = run["provenance"]["data"]
+        if run["kind"] == "downstream":
+            # Eight labels in each of ten classes, of which a fifth, rounded down, is one.
+            assert (data["training_images"], data["validation_images"]) == (10 * 7, 10 * 1)
+    rows = list(csv.DictReader((rehearsal / "results-quick" / "results.csv").read_text().splitlines()))
+    assert list(rows[0])[:6] == ["id", "kind", "seed", "repeat", "epoch", "train_loss"]
+    assert {row["test_accuracy"] for row in rows if row["epoch"] == "1"} == {""}
+    assert all(row["validation_accuracy"] for row in rows)
+
+
+def test_repeats_share_weights_and_labels_and_differ_in_head_and_order(rehearsal: Path) -> None:
+    loaded = json.loads((rehearsal / "results-quick" / "results.json").read_text())
+    by = {(run["variant"].get("init"), run["repeat"]): run for run in loaded["runs"]}
+    for init in ("random", "rotation"):
+        first, second = by[init, 0], by[init, 1]
+        for proof in ("backbone_sha256", "seed_backbone_sha256"):
+            assert first["provenance"]["start"][proof] == second["provenance"]["start"][proof]
+        assert first["provenance"]["data"] == second["provenance"]["data"]
+        assert first["provenance"]["start"]["head_sha256"] != second["provenance"]["start"]["head_sha256"]
+        assert first["history"] != second["history"]
+    for repeat in (0, 1):
+        heads = {by[init, repeat]["provenance"]["start"]["head_sha256"] for init in ("random", "rotation")}
+        assert len(heads) == 1
+    reported = json.loads(rotbench(rehearsal, "report", "--out", "results-quick", "--json").stdout)
+    for variant in reported["variants"]:
+        scores = [by[variant["variant"]["init"], repeat]["final"]["test_accuracy"] for repeat in (0, 1)]
+        assert variant["mean"] == pytest.approx(sum(scores) / 2)
+        assert variant["n"] == 1

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from rotbench.plan import Plan, make_plan
-from rotbench.preview import groups, plan_rows, plan_summary, plan_table, trained_stages
+from rotbench.preview import groups, plan_heading, plan_rows, plan_summary, plan_table, trained_stages
 from rotbench.price import Paces
 from rotbench.registry import load_registry
 from rotbench.source import parse_source
@@ -134,6 +134,7 @@ def test_what_is_shared_is_told_once() -> None:
     assert lines[1] == "pretext rotation is trained once a seed; 3 downstream runs start from each"
     assert "--measure" in lines[2]
     assert lines[3].endswith("1000.0 GB free")
+    assert plan_heading(made, Path("results"))[:2] == ["e", "digits, resnet18, 3 seeds; results in results"]
     assert "NOT ENOUGH" in plan_summary(made, all_new(made), made.runs, None, 2, 10**6)[3]
     assert plan_summary(made, all_new(made), [], None, 2, 10**12)[-1] == "nothing to train"
 

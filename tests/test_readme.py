@@ -14,6 +14,7 @@ import torch
 from rotbench.cli import cli
 from rotbench.plan import make_plan
 from rotbench.registry import load_registry
+from rotbench.schema import study_schema
 from rotbench.settings import TrainSettings
 from rotbench.source import parse_source
 from rotbench.study import read_study, understand
@@ -37,7 +38,7 @@ def test_every_command_line_names_a_command_and_options_that_exist() -> None:
             option = word.strip("[]")
             assert not option.startswith("-") or option in known, line
         assert isinstance(command, click.Command)
-    assert len(lines) == 5 + 9
+    assert len(lines) == 6 + 9
 
 
 def test_every_option_in_the_text_exists() -> None:
@@ -70,7 +71,12 @@ def test_the_two_commands_are_make_targets_and_ci_runs_the_tests() -> None:
 
 def test_the_table_of_settings_is_the_settings() -> None:
     table = README.partition("Keys of `[train]`")[2].partition("\n`[model]`")[0]
-    told = dict(re.findall(r"^\| `(\w+)` \| (\S+) \|", table, re.MULTILINE))
+    rows = re.findall(r"^\| `(\w+)` \| (\S+) \| (.*) \|$", table, re.MULTILINE)
+    told = {key: default for key, default, _ in rows}
+    properties = study_schema(load_registry())["properties"]["train"]["properties"]
+    assert {key: meaning for key, _, meaning in rows} == {
+        key: entry["description"] for key, entry in properties.items()
+    }
     assert list(told) == [field.name for field in fields(TrainSettings)]
     for field in fields(TrainSettings):
         expected = field.default
