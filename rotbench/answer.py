@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from rotbench import compare
 from rotbench.compare import Contrast, Results, Run, as_written
+from rotbench.inference import ROUNDING
 from rotbench.wording import (
     axes_of,
     labels_by_axis,
@@ -81,6 +82,8 @@ def _sentence(contrast: Contrast, variant: str, baseline: str, when: str, family
     if contrast.difference is None:
         return f"{variant} against {baseline}{when}: {contrast.reason or 'nothing to compare yet'}."
     apart = f"{points(abs(contrast.difference), sign=False)} points {'above' if contrast.difference > 0 else 'below'}"
+    if abs(contrast.difference) < ROUNDING:
+        apart = "level with"
     if contrast.reason == "one seed":
         error = ""
         if contrast.standard_error is not None:

@@ -15,6 +15,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+#: So many faults of a file are shown; who has more has made one mistake many times.
+MOST_SHOWN = 200
+
 EXIT_OK = 0
 EXIT_RUN_FAILED = 1
 EXIT_BUG = 70
@@ -86,7 +89,10 @@ class StudyFaults(BadInput):
     """A study file with mistakes, all of them, in the order of the file."""
 
     def __init__(self, faults: Sequence[PlacedFault], todo: str = "") -> None:
-        super().__init__("\n".join(map(str, faults)), todo)
+        told = [str(fault) for fault in faults[:MOST_SHOWN]]
+        if len(faults) > MOST_SHOWN:
+            told.append(f"and {len(faults) - MOST_SHOWN:,} more")
+        super().__init__("\n".join(told), todo)
         self.faults = tuple(faults)
 
 

@@ -106,7 +106,7 @@ class Invocation:
     def count_jobs(self, resources: Resources) -> int:
         """How many runs are trained side by side: on processors one a core and thread, on a GPU one."""
         if self.jobs != "auto":
-            if not self.jobs.isdecimal() or not 1 <= int(self.jobs) <= 10_000:
+            if not self.jobs.isdecimal() or len(self.jobs) > 5 or not int(self.jobs):
                 raise BadInput(f"--jobs {self.jobs}: not a whole number from 1 on", "Give how many, such as --jobs 2.")
             return int(self.jobs)
         on_gpu = self.device.startswith(("cuda", "mps")) or (self.device == "auto" and shutil.which("nvidia-smi"))

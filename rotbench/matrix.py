@@ -15,6 +15,7 @@ from rotbench.settings import AXES, TRAIN_KEYS, ModelSettings, TrainSettings
 from rotbench.source import StudyPath, spell_path, suggestion
 
 MAX_RUNS = 100_000
+MAX_RULES = 1_000
 
 Written = str | Mapping[str, Any]  # a plugin as a study file writes it: its name, or a table with name and options
 
@@ -46,16 +47,26 @@ def is_written(value: object) -> bool:
     return isinstance(name, str) and bool(name)
 
 
+def too_many(seeds: int, repeats: int) -> str:
+    """What is said of a study of more runs than a study holds."""
+    with_ = f"{seeds} {'seed' if seeds == 1 else 'seeds'}" + (f" and {repeats} repeats" if repeats > 1 else "")
+    return f"more than {MAX_RUNS:,} runs with {with_}; a study holds {MAX_RUNS:,}"
+
+
 def expand(
-    matrices: list[dict[str, Any]], runs: list[dict[str, Any]], seeds: int, faults: list[Fault]
+    matrices: list[dict[str, Any]], runs: list[dict[str, Any]], seeds: int, repeats: int, faults: list[Fault]
 ) -> tuple[Variant, ...]:
     """The variants of all blocks in the file's order; what is wrong with them is added to ``faults``."""
-    total = len(runs) * seeds
+    total = len(runs) * seeds * repeats
+    if total > MAX_RUNS:
+        faults.append(Fault(("run", 0), too_many(seeds, repeats)))
+        return ()
     variants: list[Variant] = []
     for index, matrix in enumerate(matrices):
         path: StudyPath = ("matrix", index)
         rest = dict(matrix)
-        exclude = _list_of_tables(rest.pop("exclude", []), (*path, "exclude"), faults)
+        found = len(faults)
+        exclude = _exclude(rest.pop("exclude", []), (*path, "exclude"), faults)
         together = _list_of_tables(rest.pop("together", []), (*path, "together"), faults)
         axes: list[list[_Choice]] = [
             axis for key, value in rest.items() if (axis := _axis(key, value, path, ("exclude", "together"), faults))
@@ -63,20 +74,21 @@ def expand(
         if together:
             axes.append(_joint_axis(together, path, rest, faults))
         size = math.prod(len(axis) for axis in axes)  # counted before anything is expanded
-        total += size * seeds
+        total += size * seeds * repeats
         if total > MAX_RUNS:
-            faults.append(Fault(path, f"more than {MAX_RUNS:,} runs with {seeds} seeds; a study holds {MAX_RUNS:,}"))
+            faults.append(Fault(path, too_many(seeds, repeats)))
             return tuple(variants)
         if axes:
-            variants += _product(axes, path, exclude, faults)
+            # Where an axis could not be read, an exclude that matches nothing is no second mistake.
+            variants += _product(axes, path, exclude, faults if len(faults) == found else [])
         elif not rest:
             faults.append(Fault(path, "sets no axis: give at least init or freeze"))
     for index, run in enumerate(runs):
         path = ("run", index)
         axes = []
         for key, value in run.items():
-            for choice in _axis(key, [value], path, (), faults):
-                axes.append([replace(choice, paths={key: (*path, key)})])
+            if _check_key(key, (*path, key), (), faults) and _check_setting(key, value, (*path, key), faults):
+                axes.append([_Choice({key: value}, {key: (*path, key)})])
         variants += _product(axes, path, [], faults)
     _refuse_twins(variants, faults)
     return tuple(variants)
@@ -92,23 +104,37 @@ class _Choice:
 
 def _axis(key: str, value: Any, path: StudyPath, others: Sequence[str], faults: list[Fault]) -> list[_Choice]:
     """The choices that ``key = value`` of a matrix stands for; every list is an axis."""
-    if key not in AXES:
-        faults.append(Fault((*path, key), f"unknown key{suggestion(key, (*AXES, *others))}", at_key=True))
+    if not _check_key(key, (*path, key), others, faults):
         return []
     is_axis = isinstance(value, list) and (key not in _LIST_KEYS or any(isinstance(v, list) for v in value))
     if is_axis and not value:
         faults.append(Fault((*path, key), "an empty list gives no variant"))
     values = value if is_axis else [value]
-    choices: list[_Choice] = []
+    choices: dict[str, _Choice] = {}
     for index, element in enumerate(values):
         place = (*path, key, index) if is_axis else (*path, key)
         if not _check_setting(key, element, place, faults):
             continue
-        if any(element == choice.values[key] for choice in choices):
+        if _alike(element) in choices:
             faults.append(Fault(place, "stands twice on its axis"))
             continue
-        choices.append(_Choice({key: element}, {key: place}))
-    return choices
+        choices[_alike(element)] = _Choice({key: element}, {key: place})
+    return list(choices.values())
+
+
+def _alike(value: Any) -> str:
+    """The same text for values that mean the same: 1 and 1.0 do."""
+    if isinstance(value, Mapping):
+        return json.dumps({key: _alike(part) for key, part in value.items()}, sort_keys=True)
+    plain = float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    return json.dumps(plain, sort_keys=True)
+
+
+def _check_key(key: str, path: StudyPath, others: Sequence[str], faults: list[Fault]) -> bool:
+    if key in AXES:
+        return True
+    faults.append(Fault(path, f"unknown key{suggestion(key, (*AXES, *others))}", at_key=True))
+    return False
 
 
 def _check_setting(key: str, value: Any, place: StudyPath, faults: list[Fault]) -> bool:
@@ -135,8 +161,11 @@ def _joint_axis(
             faults.append(Fault((*place, key), "is an axis of this matrix already", at_key=True))
         values: dict[str, Any] = {}
         for key, value in joint.items():
-            for choice in _axis(key, [value], (*place,), (), faults):
-                values[key] = choice.values[key]
+            if _check_key(key, (*place, key), (), faults) and _check_setting(key, value, (*place, key), faults):
+                values[key] = value
+        if any(_alike(values) == _alike(choice.values) for choice in choices):
+            faults.append(Fault(place, "stands twice on its axis"))
+            continue
         choices.append(_Choice(values, {key: (*place, key) for key in values}))
     return choices
 
@@ -163,14 +192,39 @@ def _product(
         faults.append(Fault((*path, "exclude"), "excludes every variant of this matrix"))
 
 
+def written_alike(one: Variant, other: Variant) -> bool:
+    """Whether two variants say the same, the defaults of init and freeze filled in."""
+    return _variant_key(one) == _variant_key(other)
+
+
+def _variant_key(variant: Variant) -> str:
+    return json.dumps({"init": "random", "freeze": "none", **variant.values}, sort_keys=True)
+
+
 def _refuse_twins(variants: list[Variant], faults: list[Fault]) -> None:
     seen: dict[str, StudyPath] = {}
     for variant in variants:
-        key = json.dumps({"init": "random", "freeze": "none", **variant.values}, sort_keys=True)
+        key = _variant_key(variant)
         if key in seen and seen[key] != variant.path:
             words = ", ".join(f"{name} = {json.dumps(value)}" for name, value in variant.values.items())
             faults.append(Fault(variant.path, f"the variant {words} is in {spell_path(seen[key])} already"))
         seen.setdefault(key, variant.path)
+
+
+def _exclude(value: object, path: StudyPath, faults: list[Fault]) -> list[dict[str, Any]]:
+    """The rules of an ``exclude``, but for those with a key that no variant can have."""
+    rules = _list_of_tables(value, path, faults)
+    if len(rules) > MAX_RULES:
+        faults.append(Fault(path, f"more than {MAX_RULES:,} rules; a list of [[run]] says the same in fewer"))
+        return []
+    kept = []
+    for index, rule in enumerate(rules):
+        found = len(faults)
+        for key in rule:
+            _check_key(key, (*path, index, key), (), faults)
+        if len(faults) == found:
+            kept.append(rule)
+    return kept
 
 
 def _list_of_tables(value: object, path: StudyPath, faults: list[Fault]) -> list[dict[str, Any]]:

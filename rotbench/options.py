@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import fields
 from typing import Any, TypeVar
 
@@ -28,14 +28,20 @@ def field_names(cls: type) -> tuple[str, ...]:
     return tuple(field.name for field in fields(cls) if field.init)
 
 
-def check_table(cls: type[T], table: Mapping[str, Any], path: StudyPath) -> tuple[T | None, list[Fault]]:
-    """An instance of the dataclass ``cls`` from ``table``, or every fault of the table, placed below ``path``."""
+def check_table(
+    cls: type[T], table: Mapping[str, Any], path: StudyPath, also: Collection[str] = ()
+) -> tuple[T | None, list[Fault]]:
+    """An instance of the dataclass ``cls`` from ``table``, or every fault of the table, placed below ``path``.
+
+    ``also`` are keys that the table may have beside those of ``cls`` and that were taken out of it: a misspelt key may
+    be meant for one of them.
+    """
     try:
         # Through JSON, since a list is a tuple there while strictness still tells "3" from 3 and 1 from true.
         instance: T = _adapter(cls).validate_json(json.dumps(table, default=str), strict=True)
         return instance, []
     except ValidationError as error:
-        return None, _faults(cls, table, path, error)
+        return None, _faults(cls, table, path, error, also)
 
 
 def json_schema(cls: type) -> dict[str, Any]:
@@ -56,14 +62,16 @@ def _adapter(cls: type) -> TypeAdapter[Any]:
     return _ADAPTERS[cls]
 
 
-def _faults(cls: type, table: Mapping[str, Any], path: StudyPath, error: ValidationError) -> list[Fault]:
+def _faults(
+    cls: type, table: Mapping[str, Any], path: StudyPath, error: ValidationError, also: Collection[str]
+) -> list[Fault]:
     faults: dict[StudyPath, Fault] = {}
     for detail in error.errors(include_url=False):
         location = _present(table, detail["loc"])
         kind, message, value = detail["type"], detail["msg"], detail["input"]
         if kind in ("unexpected_keyword_argument", "extra_forbidden"):
             unknown = str(detail["loc"][-1])
-            known = set(field_names(cls)) - set(table)
+            known = {*field_names(cls), *also} - set(table)
             faults.setdefault(location, Fault((*path, *location), f"unknown key{suggestion(unknown, known)}", True))
             continue
         if kind in ("missing", "missing_argument"):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from rotbench.errors import BadInput, Fault
+from rotbench.errors import BadInput, EnvironmentLacking, Fault, RotbenchError
 from rotbench.matched import Matched
 from rotbench.matrix import name_of, same
 from rotbench.registry import Kind, Plugin, PluginReference, Registry
@@ -116,7 +116,8 @@ class _Identifier:
         self.resolved = resolved
         self.rehearsal = rehearsal
         settings = [*resolved.pretexts.values(), *(settings for _, settings in resolved.variants)]
-        self.fingerprint = str(instance(resolved.dataset, settings[0]["dataset"]).fingerprint(root))
+        dataset = instance(resolved.dataset, settings[0]["dataset"])
+        self.fingerprint = str(_identified(resolved.dataset, dataset.fingerprint, root))
         self.augment = list(getattr(resolved.dataset.cls, "augment", ()))
         self._weights: dict[str, str | None] = {}
 
@@ -165,9 +166,23 @@ class _Identifier:
         """What identifies the weights that an init reads from a file; read once."""
         key = json.dumps(init, sort_keys=True)
         if key not in self._weights:
-            ask = getattr(instance(self.resolved.plugins[("init", init["name"])], init), "fingerprint", None)
-            self._weights[key] = ask(self.resolved.study.folder) if ask else None
+            plugin = self.resolved.plugins[("init", init["name"])]
+            ask = getattr(instance(plugin, init), "fingerprint", None)
+            self._weights[key] = _identified(plugin, ask, self.resolved.study.folder) if ask else None
         return self._weights[key]
+
+
+def _identified(plugin: Plugin, fingerprint: Callable[[Path], str], folder: Path) -> str:
+    """What a plugin's ``fingerprint`` says of data or weights; whatever it raises is told as its own."""
+    try:
+        return fingerprint(folder)
+    except RotbenchError:
+        raise
+    except OSError as error:
+        raise EnvironmentLacking(f"{plugin.kind} {plugin.name}: {error}", "Mend this and run again.") from error
+    except Exception as error:
+        what = f"{plugin.kind} {plugin.name} ({plugin.origin}): fingerprint raised {type(error).__name__}: {error}"
+        raise BadInput(what, "Mend the plugin or its options and run again.") from error
 
 
 def _select(runs: Sequence[Run], only: Sequence[str]) -> frozenset[str]:

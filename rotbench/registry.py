@@ -23,7 +23,7 @@ from rotbench.errors import BadInput, Fault, RotbenchError
 from rotbench.hookspecs import PROJECT, Hooks
 from rotbench.options import check_table, field_names
 from rotbench.resources import plugins_folder
-from rotbench.source import StudyPath, suggestion
+from rotbench.source import StudyPath, quoted, suggestion
 
 Kind = Literal["pretext task", "init", "freeze policy", "dataset"]
 
@@ -106,7 +106,7 @@ class Registry:
 
     def unknown(self, kind: Kind, name: str, others: Iterable[str] = ()) -> str:
         """The words for a name that nothing has; broken plugins are named, since the name may be theirs."""
-        words = f'no {kind} "{name}"{suggestion(name, [*self.names(kind), *others])}'
+        words = f"no {kind} {quoted(name)}{suggestion(name, [*self.names(kind), *others])}"
         for broken in self.unavailable:
             words += f"\n    unavailable: {broken.origin}: {broken.error}"
         return words
@@ -118,7 +118,8 @@ class Registry:
         plugin = self.find(kind, name)
         if plugin is None:
             return None, {}, [Fault(path, self.unknown(kind, name))]
-        instance, faults = check_table(plugin.cls, options, path)
+        also = ("name", "root") if kind == "dataset" else ("name",)
+        instance, faults = check_table(plugin.cls, options, path, also)
         if instance is None:
             return plugin, {}, faults
         return plugin, {"name": name, **option_values(instance)}, []

@@ -11,7 +11,7 @@ from rotbench.errors import Fault
 from rotbench.matrix import Variant, same
 from rotbench.options import check_table
 from rotbench.settings import AXES, Reference, ReportSettings
-from rotbench.source import StudyPath, suggestion
+from rotbench.source import StudyPath, quoted, suggestion
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,13 @@ def read_reporting(
     for index, reference in enumerate(references):
         _, found = check_table(Reference, reference, ("reference", index))
         faults += found
-        _check_match(reference, ("reference", index), pretexts, faults)
+        _check_match(reference, ("reference", index), variants, pretexts, faults)
     _check_conditions(settings.primary, ("report", "primary"), variants, faults)
     _check_tune(settings.tune, train, variants, faults)
     inits = [variant.values.get("init", "random") for variant in variants]
-    starts = {init.get("pretext", init["name"]) if isinstance(init, Mapping) else init for init in inits}
-    if settings.compute_matched and variants and not starts & set(pretexts):
+    starts = [init.get("pretext", init["name"]) if isinstance(init, Mapping) else init for init in inits]
+    unclear = any(not isinstance(start, str) for start in starts)  # a fault of its own, told elsewhere
+    if settings.compute_matched and variants and not unclear and not set(starts) & set(pretexts):
         message = "has nothing to match: no variant starts from a pretext run"
         faults.append(Fault(("report", "compute_matched"), message))
     return Reporting(
@@ -69,11 +70,18 @@ def _baseline(given: Mapping[str, Any] | None, variants: Sequence[Variant], faul
 def _check_conditions(
     conditions: Mapping[str, Any] | None, path: StudyPath, variants: Sequence[Variant], faults: list[Fault]
 ) -> None:
-    for key, value in (conditions or {}).items():
+    if conditions is None:
+        return
+    known = len(faults)
+    for key, value in conditions.items():
         if key not in AXES:
             faults.append(Fault((*path, key), f"unknown key{suggestion(key, AXES)}", at_key=True))
         elif variants and not any(same(variant.values.get(key), value) for variant in variants):
             faults.append(Fault((*path, key), f"no variant has {key} = {json.dumps(value)}"))
+    together = any(all(same(v.values.get(key), value) for key, value in conditions.items()) for v in variants)
+    if variants and not together and len(faults) == known:
+        words = ", ".join(f"{key} = {json.dumps(value)}" for key, value in conditions.items())
+        faults.append(Fault(path, f"no variant has {words}"))
 
 
 def _check_tune(
@@ -82,9 +90,15 @@ def _check_tune(
     """Tuned axes must be there, be chosen on validation images, and offer every side the same values."""
     for index, key in enumerate(tune):
         path = ("report", "tune", index)
+        if key in tune[:index]:
+            faults.append(Fault(path, "stands twice"))
+            return
+        if key in ("init", "freeze"):
+            faults.append(Fault(path, "is what is compared; tune takes settings, such as lr"))
+            return
         if not any(key in variant.values for variant in variants):
             known = sorted({axis for variant in variants for axis in variant.values} - {"init", "freeze"})
-            faults.append(Fault(path, f'no variant sets "{key}"{suggestion(key, known)}'))
+            faults.append(Fault(path, f"no variant sets {quoted(key)}{suggestion(key, known)}"))
             return
     if not tune:
         return
@@ -102,12 +116,17 @@ def _check_tune(
         faults.append(Fault(("report", "tune"), message))
 
 
-def _check_match(reference: Mapping[str, Any], path: StudyPath, pretexts: Collection[str], faults: list[Fault]) -> None:
+def _check_match(
+    reference: Mapping[str, Any],
+    path: StudyPath,
+    variants: Sequence[Variant],
+    pretexts: Collection[str],
+    faults: list[Fault],
+) -> None:
     match, pretext = reference.get("match"), reference.get("pretext")
     if (match is None) == (pretext is None):
         faults.append(Fault(path, 'needs either "match" (which variant) or "pretext" (which pretext run)'))
     if isinstance(pretext, str) and pretext not in pretexts:
-        faults.append(Fault((*path, "pretext"), f'no pretext run "{pretext}"{suggestion(pretext, pretexts)}'))
-    for key in match if isinstance(match, Mapping) else ():
-        if key not in AXES:
-            faults.append(Fault((*path, "match", key), f"unknown key{suggestion(key, AXES)}", at_key=True))
+        faults.append(Fault((*path, "pretext"), f"no pretext run {quoted(pretext)}{suggestion(pretext, pretexts)}"))
+    if isinstance(match, Mapping):
+        _check_conditions(match, (*path, "match"), variants, faults)

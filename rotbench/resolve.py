@@ -13,10 +13,10 @@ from typing import Any
 from rotbench.errors import Fault
 from rotbench.hookspecs import keywords
 from rotbench.matched import Matched, match_compute
-from rotbench.matrix import Variant, Written, name_of
+from rotbench.matrix import Variant, Written, name_of, written_alike
 from rotbench.registry import Plugin, Registry
-from rotbench.settings import MODEL_KEYS, TRAIN_KEYS, TrainSettings, held_out
-from rotbench.source import StudyPath, suggestion
+from rotbench.settings import FLOAT_KEYS, MODEL_KEYS, TRAIN_KEYS, TrainSettings, held_out
+from rotbench.source import StudyPath, quoted, suggestion
 from rotbench.study import Study
 
 
@@ -113,7 +113,7 @@ class _Resolver:
         for name in self._ordered({name: start.parent if start else None for name, start in starts.items()}):
             pretext, start = self.study.pretexts[name], starts[name]
             task = self._plugin("pretext task", pretext.task, (*pretext.path, "task")) if pretext.task else None
-            train = self._train(pretext.train, pretext.path)
+            train = self._train(pretext.train, {key: (*pretext.path, key) for key in pretext.train})
             train = {key: value for key, value in train.items() if key not in ("labels_per_class", "updates")}
             if task and start:
                 settings[name] = {
@@ -130,7 +130,7 @@ class _Resolver:
         init_path = paths.get("init", variant.path)
         start = self._start(values.get("init", "random"), init_path)
         freeze = self._plugin("freeze policy", values.get("freeze", "none"), paths.get("freeze", variant.path))
-        train = self._train({key: values[key] for key in TRAIN_KEYS if key in values}, variant.path)
+        train = self._train({key: values[key] for key in TRAIN_KEYS if key in values}, paths)
         model = {**asdict(self.study.model), **{key: values[key] for key in MODEL_KEYS if key in values}}
         self._check_labels(train, {key: paths.get(key, ("train", key)) for key in ("labels_per_class", "validation")})
         if start is None or freeze is None:
@@ -150,7 +150,7 @@ class _Resolver:
             if settings is None:
                 continue
             other = seen.setdefault(json.dumps(settings, sort_keys=True), variant)
-            if other is not variant:
+            if other is not variant and not written_alike(other, variant):
                 words = f"{json.dumps(variant.values)} and {json.dumps(other.values)} are the same run"
                 self.faults.append(Fault(variant.path, words))
 
@@ -163,6 +163,11 @@ class _Resolver:
         if key in self._resolved:
             return self._resolved[key]
         options = {} if isinstance(written, str) else {k: v for k, v in written.items() if k != "name"}
+        named = path if isinstance(written, str) else (*path, "name")
+        if self.registry.find(kind, name_of(written)) is None:
+            self.faults.append(Fault(named, self.registry.unknown(kind, name_of(written))))
+            self._resolved[key] = None
+            return None
         plugin, settings, faults = self.registry.resolve(kind, name_of(written), options, path)
         self.faults += faults
         self._resolved[key] = None if plugin is None or faults else (plugin, settings)
@@ -179,7 +184,8 @@ class _Resolver:
                 return None
             written = {"name": "pretext", "pretext": name}
         elif self.registry.find("init", name) is None:
-            self.faults.append(Fault(path, self.registry.unknown("init", name, self.study.pretexts)))
+            named = path if isinstance(written, str) else (*path, "name")
+            self.faults.append(Fault(named, self.registry.unknown("init", name, self.study.pretexts)))
             return None
         found = self._plugin("init", written, path)
         if found is None:
@@ -187,19 +193,22 @@ class _Resolver:
         plugin, settings = found
         parent = settings.get("pretext")
         if parent is not None and parent not in self.study.pretexts:
-            message = f'no pretext run "{parent}"{suggestion(str(parent), self.study.pretexts)}'
+            message = f"no pretext run {quoted(str(parent))}{suggestion(str(parent), self.study.pretexts)}"
             self.faults.append(Fault((*path, "pretext"), message))
             return None
         return _Start(settings, plugin, parent)
 
-    def _train(self, given: Mapping[str, Any], path: StudyPath) -> dict[str, Any]:
+    def _train(self, given: Mapping[str, Any], paths: Mapping[str, StudyPath]) -> dict[str, Any]:
         train = {**asdict(TrainSettings()), **self.study.train, **given}
+        # 1 and 1.0 are one learning rate, and one run.
+        train = {key: float(value) if key in FLOAT_KEYS else value for key, value in train.items()}
         train["milestones"] = list(train["milestones"])
         if train["nesterov"] and (train["optimizer"] != "sgd" or not train["momentum"]):
+            path = paths.get("nesterov", ("train", "nesterov"))
             self.faults.append(Fault(path, "nesterov needs optimizer sgd with a momentum above 0"))
         if train["warmup_epochs"] >= train["epochs"]:
             message = f"warmup_epochs = {train['warmup_epochs']} leaves none of {train['epochs']} epochs"
-            self.faults.append(Fault(path, message))
+            self.faults.append(Fault(paths.get("warmup_epochs", ("train", "warmup_epochs")), message))
         if train["test_each_epoch"] == "auto":
             train["test_each_epoch"] = not train["validation"]
         return train
@@ -252,7 +261,7 @@ class _Resolver:
             if step in chain:
                 circle = " -> ".join([*chain[chain.index(step) :], step])
                 self.faults.append(
-                    Fault((*self.study.pretexts[name].path, "init"), f"goes round in a circle: {circle}")
+                    Fault((*self.study.pretexts[step].path, "init"), f"goes round in a circle: {circle}")
                 )
                 return []
             order += reversed(chain)

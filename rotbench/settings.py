@@ -201,5 +201,6 @@ class Reference:
 
 
 TRAIN_KEYS = field_names(TrainSettings)
+FLOAT_KEYS = tuple(name for name, value in vars(TrainSettings()).items() if isinstance(value, float))
 MODEL_KEYS = field_names(ModelSettings)
 AXES = ("init", "freeze", *TRAIN_KEYS, *MODEL_KEYS)

@@ -7,6 +7,7 @@ tree from which the bounds are read before tomllib sees the text.
 from __future__ import annotations
 
 import difflib
+import json
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ from typing import Any
 
 import tree_sitter
 import tree_sitter_toml
+from rich.cells import cell_len
 
 from rotbench.errors import BadInput, Fault, PlacedFault, StudyFaults
 
@@ -49,21 +51,27 @@ class Source:
 
     def faults(self, faults: Sequence[Fault]) -> StudyFaults:
         """The error that shows ``faults`` in the order of the file, each with its line and a caret."""
-        given = [(change, fault) for fault in faults if (change := self._change(fault))]
-        placed = [(self._position(fault), fault) for fault in faults if not self._change(fault)]
+        lines = _lines(self.text)
+        given: list[PlacedFault] = []
+        placed: list[tuple[Position, PlacedFault]] = []
+        # What many variants share is told once.
+        for fault in dict.fromkeys(faults):
+            change, path = self._change(fault), spell_path(fault.path)
+            if change:
+                given.append(PlacedFault(f"--set {shown(change)}", None, None, path, _harmless(fault.message)))
+            else:
+                position = self._position(fault)
+                placed.append((position, _placed(self.name, lines, *position, fault.message, path)))
         placed.sort(key=lambda pair: pair[0])
-        return StudyFaults(
-            [
-                *(PlacedFault(f"--set {change}", None, None, spell_path(f.path), f.message) for change, f in given),
-                *(_placed(self.name, self.text, *at, f.message, spell_path(f.path)) for at, f in placed),
-            ],
-            _TODO,
-        )
+        return StudyFaults([*given, *(fault for _, fault in placed)], _TODO)
 
     def _change(self, fault: Fault) -> str:
-        """What the command line gave where the fault stands, or ""."""
+        """What the command line gave where the fault stands, or below it where the file has no such place, or ""."""
         paths = [".".join(map(str, fault.path[:length])) for length in range(len(fault.path), 0, -1)]
-        return next((self.given[path] for path in paths if path in self.given), "")
+        change = next((self.given[path] for path in paths if path in self.given), "")
+        if not change and paths and fault.path not in self.keys and fault.path not in self.values:
+            change = next((given for path, given in self.given.items() if path.startswith(f"{paths[0]}.")), "")
+        return change
 
     def _position(self, fault: Fault) -> Position:
         """Where a fault stands; what is missing is shown at the nearest thing around it that is there."""
@@ -80,7 +88,18 @@ def spell_path(path: StudyPath) -> str:
     spelled = ""
     for part in path:
         spelled += f"[{part}]" if isinstance(part, int) else f".{part}" if spelled else str(part)
-    return spelled
+    return written_out(spelled)
+
+
+def quoted(name: str) -> str:
+    """A name in quotes, with what cannot be printed written out."""
+    return f'"{written_out(name)}"'
+
+
+def shown(text: str) -> str:
+    """Text of a command line as an error shows it: printable, and not longer than a line."""
+    text = written_out(text.encode(errors="replace").decode())
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
@@ -88,8 +107,8 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     known = sorted(known)
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     if close:
-        return f', did you mean "{close[0]}"?'
-    return f"; known are {', '.join(known)}" if known else ""
+        return f", did you mean {quoted(close[0])}?"
+    return f"; known are {written_out(', '.join(known))}" if known else ""
 
 
 def read_source(path: Path) -> Source:
@@ -97,6 +116,8 @@ def read_source(path: Path) -> Source:
     try:
         if path.is_dir():
             raise BadInput(f"{path} is a folder, not a study file", "Give the path of a TOML file.")
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise BadInput(f"{path} is not a regular file", "Give the path of a TOML file.")
         with path.open("rb") as file:
             raw = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
@@ -116,47 +137,72 @@ def read_source(path: Path) -> Source:
     return parse_source(text, str(path))
 
 
+def parse_value(text: str) -> Any:
+    """A TOML value such as ``0.1`` or ``["crop"]``. Raises ``ValueError`` where it is none, or beyond all bounds."""
+    whole = f"value = {text}"
+    beyond = _beyond_bounds(tree_sitter.Parser(_LANGUAGE).parse(whole.encode()).root_node)
+    if beyond is not None:
+        raise ValueError(beyond[1])
+    return tomllib.loads(whole)["value"]
+
+
 def parse_source(text: str, name: str) -> Source:
     """Parse the text of a study file called ``name``. Raises :class:`StudyFaults` for text that is not TOML."""
     tree = tree_sitter.Parser(_LANGUAGE).parse(text.encode())
     beyond = _beyond_bounds(tree.root_node)
     if beyond is not None:
         (row, column), message = beyond
-        raise StudyFaults([_placed(name, text, row, column, message)], _TODO)
+        raise StudyFaults([_placed(name, _lines(text), row, column, message)], _TODO)
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         found = re.search(r"^(.*) \(at (?:line (\d+), column (\d+)|end of document)\)$", str(error), re.DOTALL)
         message, line, at = found.groups() if found else (str(error), "1", "1")
-        lines = text.split("\n")
+        lines = _lines(text)
         row = int(line) - 1 if line else len(lines) - 1
         byte = len(lines[row][: int(at) - 1].encode()) if at else len(lines[row].encode())
-        raise StudyFaults([_placed(name, text, row, byte, f"not TOML: {message}")], _TODO) from None
+        raise StudyFaults([_placed(name, lines, row, byte, f"not TOML: {message}")], _TODO) from None
     keys: dict[StudyPath, Position] = {}
     values: dict[StudyPath, Position] = {}
     _place_document(tree.root_node, keys, values)
     return Source(name, text, data, keys, values)
 
 
-def _placed(name: str, text: str, row: int, column: int, message: str, path: str = "") -> PlacedFault:
+def _placed(name: str, lines: Sequence[str], row: int, column: int, message: str, path: str = "") -> PlacedFault:
     """A fault at a row and a column in bytes, both from 0, with its line and a caret under the place."""
-    lines = text.splitlines() or [""]
     row = min(row, len(lines) - 1)
     before = lines[row].encode()[:column].decode(errors="ignore")
     # A window of the line, since a line can be long; control characters would move the caret or the cursor.
     start = max(0, len(before) - 60)
     shown = "".join(c if c.isprintable() else " " for c in lines[row][start : start + 100])
-    excerpt = f"    {shown}\n    {' ' * (len(before) - start)}^" if shown.strip() else ""
-    return PlacedFault(name, row + 1, len(before) + 1, path, message, excerpt)
+    indent = " " * cell_len(shown[: len(before) - start])
+    excerpt = f"    {shown}\n    {indent}^" if shown.strip() else ""
+    return PlacedFault(name, row + 1, len(before) + 1, path, _harmless(message), excerpt)
+
+
+def _lines(text: str) -> list[str]:
+    """The lines as TOML and editors count them: a line separator of Unicode ends none."""
+    return [line.removesuffix("\r") for line in text.split("\n")]
+
+
+def _harmless(message: str) -> str:
+    """A message that only says what it says: what would move the cursor or colour the terminal is written out."""
+    return "".join(c if c.isprintable() or c == "\n" else written_out(c) for c in message)
+
+
+def written_out(text: str) -> str:
+    """Text with what cannot be printed as TOML would write it: ``\\n``, ``\\u001b``."""
+    return "".join(c if c.isprintable() else json.dumps(c)[1:-1].replace("\x7f", "\\u007f") for c in text)
 
 
 def _beyond_bounds(root: tree_sitter.Node) -> tuple[Position, str] | None:
     """The first place at which the text is deeper, longer or more dotted than a study can need."""
-    pending = [(root, 0, 1)]
+    pending = [(root, 1)]
+    depth = 0
     while pending:  # a stack of our own: a hostile file is deeper than Python's
-        node, depth, parts = pending.pop()
-        if node.type in ("array", "inline_table"):
-            depth += 1
+        node, parts = pending.pop()
+        # Counted by brackets, since an array that has no end is no array in the tree.
+        depth += (node.type in ("[", "{")) - (node.type in ("]", "}"))
         parts = parts + 1 if node.type == "dotted_key" else 1
         if depth > MAX_DEPTH:
             return _start(node), f"nested deeper than {MAX_DEPTH}"
@@ -164,7 +210,7 @@ def _beyond_bounds(root: tree_sitter.Node) -> tuple[Position, str] | None:
             return _start(node), f"a key of more than {MAX_KEY_PARTS} parts"
         if node.type in _NUMBERS and node.end_byte - node.start_byte > MAX_NUMBER_CHARACTERS:
             return _start(node), f"a number of more than {MAX_NUMBER_CHARACTERS} characters"
-        pending.extend((child, depth, parts) for child in reversed(node.children))
+        pending.extend((child, parts) for child in reversed(node.children))
     return None
 
 

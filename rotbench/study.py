@@ -14,11 +14,20 @@ from pathlib import Path
 from typing import Any
 
 from rotbench.errors import BadInput, Fault
-from rotbench.matrix import MAX_RUNS, Variant, Written, expand, is_written
+from rotbench.matrix import MAX_RUNS, Variant, Written, expand, is_written, too_many
 from rotbench.options import check_table
 from rotbench.reporting import Reporting, read_reporting
-from rotbench.settings import ModelSettings, Resources, TrainSettings
-from rotbench.source import Source, StudyPath, read_source, spell_path, suggestion
+from rotbench.settings import TRAIN_KEYS, ModelSettings, Resources, TrainSettings
+from rotbench.source import (
+    MAX_KEY_PARTS,
+    Source,
+    StudyPath,
+    parse_value,
+    read_source,
+    shown,
+    spell_path,
+    suggestion,
+)
 
 
 @dataclass(frozen=True)
@@ -52,6 +61,9 @@ class Study:
     changed: tuple[str, ...]  # settings given on the command line, as written there
 
 
+#: Of so many unknown keys at the top it is guessed what was meant.
+SUGGESTED = 50
+
 _TOP = (
     "title",
     "seeds",
@@ -81,11 +93,7 @@ def understand(source: Source, folder: Path, changes: Sequence[str] = ()) -> tup
     faults: list[Fault] = []
     data = json.loads(json.dumps(source.data, default=str))  # a copy of plain values: dates become text
     paths = _apply_changes(data, changes)
-    faults += [
-        Fault((key,), f"unknown key{suggestion(key, set(_TOP) - set(data))}", at_key=True)
-        for key in data
-        if key not in _TOP
-    ]
+    faults += _unknown_keys(data)
 
     def table(key: str) -> dict[str, Any]:
         value = data.get(key, {})
@@ -103,26 +111,23 @@ def understand(source: Source, folder: Path, changes: Sequence[str] = ()) -> tup
 
     def checked(cls: type, given: dict[str, Any], *path: str | int) -> Any:
         instance, found = check_table(cls, given, path)
-        faults.extend(found)
+        faults.extend(replace(fault, message=_belongs(fault)) for fault in found)
         return instance
 
     title = _title(data.get("title", Path(source.name).stem), faults)
     seeds = _seeds(data.get("seeds", [0]), faults)
     repeats = _repeats(data.get("repeats", 1), faults)
-    given_dataset = table("dataset")
-    root = given_dataset.pop("root", None)
-    if root is not None and not isinstance(root, str):
-        faults.append(Fault(("dataset", "root"), "should be a folder, as text"))
-        root = None
-    dataset = {"name": "digits", **given_dataset}
+    dataset, root = _dataset(table("dataset"), faults)
     model = checked(ModelSettings, table("model"), "model") or ModelSettings()
     train = table("train")
     if checked(TrainSettings, train, "train") is None:
         train = {}
     pretexts = _pretexts(table("pretext"), paths, faults)
     matrices = tables("matrix")
-    variants = expand(matrices, tables("run"), len(seeds) * repeats, faults)
-    if "matrix" not in data and "run" not in data and not pretexts:
+    if len(seeds) * len(pretexts) > MAX_RUNS:
+        faults.append(Fault(("seeds",), too_many(len(seeds), 1)))
+    variants = expand(matrices, tables("run"), len(seeds), repeats, faults)
+    if not variants and not pretexts and not faults:
         faults.append(Fault((), "nothing to run: add a [[matrix]], a [[run]] or a [pretext.NAME]"))
     _refuse_changed_axes(paths, variants, faults)
     report = read_reporting(table("report"), tables("reference"), train, variants, pretexts, faults)
@@ -144,6 +149,41 @@ def understand(source: Source, folder: Path, changes: Sequence[str] = ()) -> tup
         changed=tuple(changes),
     )
     return study, faults
+
+
+def _unknown_keys(data: Mapping[str, Any]) -> list[Fault]:
+    """The keys of the file's top that mean nothing, with where they belong or what they may have been meant for."""
+    known = set(_TOP) - set(data)
+    faults = []
+    for number, key in enumerate(key for key in data if key not in _TOP):
+        if key in TRAIN_KEYS:
+            words = "; it belongs in [train], a [pretext.NAME], a [[matrix]] or a [[run]]"
+        elif number < SUGGESTED:
+            words = suggestion(key, known)
+        else:
+            words = ""
+        faults.append(Fault((key,), f"unknown key{words}", at_key=True))
+    return faults
+
+
+def _belongs(fault: Fault) -> str:
+    """What is said of a fault in a table; a key of the file's top that stands in one is an easy mistake in TOML."""
+    if fault.message.startswith("unknown key") and fault.path[-1] in _TOP:
+        return "unknown key; it belongs at the top of the file, before the first [table]"
+    return fault.message
+
+
+def _dataset(given: dict[str, Any], faults: list[Fault]) -> tuple[dict[str, Any], str | None]:
+    """The data set as a plugin is written, and the folder where it lies."""
+    rest = dict(given)
+    name, root = rest.pop("name", "digits"), rest.pop("root", None)
+    if not isinstance(name, str):
+        faults.append(Fault(("dataset", "name"), "should be the name of a data set, as text"))
+        name, rest = "digits", {}
+    if root is not None and (not isinstance(root, str) or "\0" in root):
+        faults.append(Fault(("dataset", "root"), "should be a folder, as text"))
+        root = None
+    return {"name": name, **rest}, root
 
 
 def _title(value: object, faults: list[Fault]) -> str:
@@ -175,6 +215,12 @@ def _repeats(value: object, faults: list[Fault]) -> int:
     return 1
 
 
+_NOT_OF_PRETEXTS = {
+    "labels_per_class": "a pretext run sees all training images",
+    "updates": "an epoch of a pretext run is one pass over all training images",
+}
+
+
 def _pretexts(table: dict[str, Any], changed: Iterable[str], faults: list[Fault]) -> dict[str, Pretext]:
     everywhere = {path.removeprefix("train.") for path in changed if path.startswith("train.")}
     pretexts = {}
@@ -191,12 +237,11 @@ def _pretexts(table: dict[str, Any], changed: Iterable[str], faults: list[Fault]
         if not is_written(init):
             faults.append(Fault((*path, "init"), "should name an init or a pretext, or be a table with its name"))
             init = "random"
-        if "labels_per_class" in rest:
-            faults.append(
-                Fault((*path, "labels_per_class"), "a pretext run sees all training images; set it in the matrix", True)
-            )
-            del rest["labels_per_class"]
-        _, found = check_table(TrainSettings, rest, path)
+        for key, why in _NOT_OF_PRETEXTS.items():
+            if key in rest:
+                faults.append(Fault((*path, key), f"{why}; set it in the matrix", at_key=True))
+                del rest[key]
+        _, found = check_table(TrainSettings, rest, path, also=("task", "init"))
         faults.extend(found)
         rest = {} if found else rest
         # What --set gives for [train] beats what a pretext gives itself, unless --set names the pretext too.
@@ -211,30 +256,37 @@ def _apply_changes(data: dict[str, Any], changes: Sequence[str]) -> dict[str, st
     for change in changes:
         path, equals, text = change.partition("=")
         parts = path.strip().split(".")
+        told = f"--set {shown(change)}"
         if not equals or not all(parts):
-            raise BadInput(f"--set {change}: not KEY=VALUE", "Write it as --set train.lr=0.1")
+            raise BadInput(f"{told}: not KEY=VALUE", "Write it as --set train.lr=0.1")
+        if len(parts) > MAX_KEY_PARTS:
+            raise BadInput(f"{told}: a key of more than {MAX_KEY_PARTS} parts", "Write it as --set train.lr=0.1")
         if parts[0] in ("matrix", "run"):
-            raise BadInput(f"--set {change}: an axis is changed in the file", "--set takes train, model, pretext, ..")
-        if parts[0] == "pretext" and parts[1:2] and parts[1] not in data.get("pretext", {}):
-            raise BadInput(
-                f"--set {change}: the study has no [pretext.{parts[1]}]", "Give the name of one that it has."
-            )
+            raise BadInput(f"{told}: an axis is changed in the file", "--set takes train, model, pretext, ..")
+        pretexts = data.get("pretext", {})
+        if parts[0] == "pretext" and parts[1:] and isinstance(pretexts, dict) and parts[1] not in pretexts:
+            raise BadInput(f"{told}: the study has no [pretext.{parts[1]}]", "Give the name of one that it has.")
         table = data
         for part in parts[:-1]:
             table = table.setdefault(part, {})
             if not isinstance(table, dict):
-                raise BadInput(f"--set {change}: {part} is not a table", "Give a dotted path such as train.lr")
-        table[parts[-1]] = _value(text)
+                raise BadInput(f"{told}: {part} is not a table", "Give a dotted path such as train.lr")
+        table[parts[-1]] = _value(text, told)
         paths[".".join(parts)] = change
     return paths
 
 
-def _value(text: str) -> Any:
+def _value(text: str, told: str) -> Any:
     """A TOML value, or a bare word, since a shell eats the quotes of ``train.optimizer="sgd"``."""
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        text.encode()
+        return parse_value(text)
     except tomllib.TOMLDecodeError:
         return text.strip()
+    except UnicodeEncodeError:
+        raise BadInput(f"{told}: not UTF-8", "Write it as --set train.lr=0.1") from None
+    except ValueError as error:
+        raise BadInput(f"{told}: {error}", "Write it as --set train.lr=0.1") from None
 
 
 def _refuse_changed_axes(paths: Mapping[str, str], variants: Sequence[Variant], faults: list[Fault]) -> None:
