@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rotbench import compare
-from rotbench.compare import Contrast, Results, Run, as_written
+from rotbench.compare import Contrast, Results, Run, VariantSummary, as_written
 from rotbench.inference import ROUNDING
 from rotbench.wording import (
     axes_of,
@@ -31,7 +31,9 @@ class Sentence:
 
 def sentences(results: Results, contrasts: Sequence[Contrast]) -> list[Sentence]:
     """One sentence a contrast, in the study's order."""
-    variants = [summary.variant for summary in compare.variants(results)]
+    summaries = compare.variants(results)
+    variants = [summary.variant for summary in summaries]
+    runs_of = {as_written(variant): runs for variant, runs in compare.by_variant(results["runs"], "downstream")}
     by_axis = labels_by_axis(variants)
     trained = _trained_words(results["runs"])
     family = sum(contrast.p_holm is not None for contrast in contrasts)
@@ -68,7 +70,7 @@ def sentences(results: Results, contrasts: Sequence[Contrast]) -> list[Sentence]
         when = f" when {' and '.join(conditions)}" if conditions else ""
         tone, mark = _tone(contrast)
         text = _sentence(contrast, sides[0], sides[1], when, family, results["study"]["test_images"])
-        said.append(Sentence(tone, mark, text, contrast, tuple(_notes(contrast, results))))
+        said.append(Sentence(tone, mark, text, contrast, tuple(_notes(contrast, tune, summaries, runs_of))))
     return said
 
 
@@ -137,44 +139,48 @@ def _only(stages: Sequence[str]) -> str:
     return f"{listed} {'is' if len(stages) == 1 else 'are'} trained"
 
 
-def _chosen(contrast: Contrast, results: Results) -> str:
+def _chosen(contrast: Contrast, tune: Sequence[str], summaries: Sequence[VariantSummary]) -> str:
     """How the tuned settings were chosen, and whether a better one may lie outside of what was tried."""
-    tune = results["study"]["tune"]
-    told = "Chosen by mean validation accuracy; the test images had no part in it."
+    told = ["Chosen by mean validation accuracy; the test images had no part in it."]
     for side in (contrast.variant, contrast.baseline):
         for axis in tune:
             rest = {key: value for key, value in side.items() if key != axis}
             tried = [
-                summary.variant[axis]
-                for summary in compare.variants(results)
+                summary
+                for summary in summaries
                 if axis in summary.variant and rest == {k: v for k, v in summary.variant.items() if k != axis}
             ]
-            numbers = [value for value in tried if isinstance(value, int | float)]
+            told += [
+                f"{axis} {summary.variant[axis]} diverged and could not be chosen."
+                for summary in tried
+                if summary.diverged
+            ]
+            numbers = [summary.variant[axis] for summary in tried if isinstance(summary.variant[axis], int | float)]
             if len(numbers) == len(tried) > 1 and side[axis] in (min(numbers), max(numbers)):
-                edge = f" {axis} {side[axis]} lies at the edge of what was tried: a better one may lie beyond."
-                told += "" if edge in told else edge
-    return told
+                told.append(f"{axis} {side[axis]} lies at the edge of what was tried: a better one may lie beyond.")
+    return " ".join(dict.fromkeys(told))
 
 
-def _notes(contrast: Contrast, results: Results) -> list[str]:
+def _notes(
+    contrast: Contrast,
+    tune: Sequence[str],
+    summaries: Sequence[VariantSummary],
+    runs_of: Mapping[str, Sequence[Run]],
+) -> list[str]:
     """What a reader must know to take a contrast for what it is."""
     notes = []
     if contrast.comparison == "tuned":
-        notes.append(_chosen(contrast, results))
+        notes.append(_chosen(contrast, tune, summaries))
     if contrast.interval is not None and contrast.interval[0] == contrast.interval[1]:
         notes.append("All seeds differ by the same amount, so the interval has no width; more seeds would show one.")
-    for summary in compare.variants(results):
-        if (
-            as_written(summary.variant) in (as_written(contrast.variant), as_written(contrast.baseline))
-            and summary.one_set_of_weights
-        ):
-            notes.append(
-                "One side starts from one set of weights: the interval holds for these weights, not for the method."
-            )
     sides = (as_written(contrast.variant), as_written(contrast.baseline))
-    for run in results["runs"]:
+    if any(summary.one_set_of_weights and as_written(summary.variant) in sides for summary in summaries):
+        notes.append(
+            "One side starts from one set of weights: the interval holds for these weights, not for the method."
+        )
+    for run in (run for side in sides for run in runs_of.get(side, ())):
         kept = run["provenance"]
-        if run["kind"] == "downstream" and as_written(run["variant"]) in sides and "freeze" in kept:
+        if "freeze" in kept:
             untouched = kept["start"]["backbone_sha256"] == kept["start"]["seed_backbone_sha256"]
             body = [
                 stage for stage, count in kept["freeze"]["trainable_by_stage"].items() if not count and stage != "fc"

@@ -9,7 +9,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +53,23 @@ if TYPE_CHECKING:
 SCHEMA_LINE = "#:schema "
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class ReaderGone(Exception):
+    """Whoever read the output has gone, as in ``rotbench plan | head``; nothing is wrong."""
+
+
+class Program(click.Group):
+    """The group of commands, which does not take a closed pipe for a failure, as click does."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            done = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise ReaderGone from None
+        return done
+
+
+@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="rotbench")
 def cli() -> None:
     """Compare pretraining, initialisation and freezing of ResNets, and report it as one HTML page."""
@@ -92,7 +108,7 @@ def run(
     check_store(plan, store)
     existed = store.folder.exists()
     store.create()
-    outlook = Outlook(plan.runs, known_paces(store), orders.jobs)
+    outlook = Outlook(plan.runs, known_paces(store, orders.device), orders.jobs)
     screen = watcher(plan.runs, outlook, quiet=quiet, verbose=verbose)
     with store_lock(store.folder):
         try:
@@ -123,10 +139,14 @@ def finish(store: Store, ended: Ended, *, quiet: bool) -> None:
         click.echo(f"stopped, {ended.done} of {ended.planned} done; run the same command again to continue", err=True)
     elif ended.failed:
         click.echo(f"{ended.failed} of {ended.planned} runs failed or were skipped; the report names them", err=True)
+    if ended.held and not ended.signal:
+        click.echo(
+            f"{ended.held} of {ended.planned} runs wait for stale ones; train these with --rerun-stale", err=True
+        )
     click.echo((store.folder / "report.html").resolve().as_uri())
     if ended.signal:
         sys.exit(128 + ended.signal)
-    sys.exit(EXIT_RUN_FAILED if ended.failed else EXIT_OK)
+    sys.exit(EXIT_RUN_FAILED if ended.failed or ended.held else EXIT_OK)
 
 
 @cli.command()
@@ -141,7 +161,7 @@ def plan(invocation: Invocation, measure: bool, verbose: bool, as_json: bool) ->
 
 def show_plan(invocation: Invocation, *, measure: bool, every_run: bool, as_json: bool) -> None:
     """Print a plan. Raises where the store is damaged, newer, or shows another study; writes nothing."""
-    from rotbench.driver import Orders, check_store, known_paces, to_train
+    from rotbench.driver import Orders, agenda, check_store, known_paces
     from rotbench.preview import plan_heading, plan_rows, plan_summary, plan_table
     from rotbench.price import study_price
     from rotbench.store import run_record, standings
@@ -152,8 +172,13 @@ def show_plan(invocation: Invocation, *, measure: bool, every_run: bool, as_json
     check_store(made, store)
     standing = standings(store, [run_record(run) for run in made.runs])
     orders = Orders(jobs, retry_failed=invocation.retry_failed, rerun_stale=invocation.rerun_stale)
-    waiting = to_train(made, standing, orders)
-    paces = known_paces(store)
+    todo = agenda(made, standing, orders)
+    waiting = todo.train
+    blocked = {**todo.held, **todo.orphaned}
+    standing = {
+        run_id: replace(stands, reason=blocked.get(run_id, stands.reason)) for run_id, stands in standing.items()
+    }
+    paces = known_paces(store, invocation.device)
     if measure:
         from rotbench.measure import time_steps
 
@@ -176,8 +201,14 @@ def console(*, stderr: bool = False) -> Console:
     """Where tables are printed: as wide as the terminal, or as the table where nobody looks at it."""
     from rich.console import Console
 
-    made = Console(stderr=stderr, highlight=False, markup=False)
-    return made if made.is_terminal else Console(stderr=stderr, highlight=False, markup=False, width=10_000)
+    class Passing(Console):
+        """Rich ends the process with code 1 when nobody reads any more; here that is no failed run."""
+
+        def on_broken_pipe(self) -> None:
+            raise ReaderGone
+
+    made = Passing(stderr=stderr, highlight=False, markup=False)
+    return made if made.is_terminal else Passing(stderr=stderr, highlight=False, markup=False, width=10_000)
 
 
 @cli.command()
@@ -298,7 +329,7 @@ def verify(out: Path) -> None:
     store = Store(out)
     if store.read_study() is None:
         raise BadInput(f"{out} holds no study", "Give the results folder of one with --out.")
-    folders = sorted(store.runs.iterdir())
+    folders = sorted(store.runs.iterdir()) if store.runs.is_dir() else []
     damages = []
     for folder in folders:
         try:
@@ -392,8 +423,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(BadInput.exit_code)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(128 + signal.SIGINT)
-    except BrokenPipeError:
-        # Whoever read the output has gone, as in "rotbench plan | head"; nothing is wrong.
+    except ReaderGone:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
     except RotbenchError as error:
@@ -401,6 +431,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             traceback.print_exc()
         # A fault begins with its file, line and column, where editors and terminals look for them.
         click.echo(error.what if isinstance(error, StudyFaults) else f"error: {error.what}", err=True)
+        if "--json" in arguments:
+            told = {"what": error.what, "todo": error.todo, "exit_code": error.exit_code}
+            click.echo(json.dumps({"error": told}, indent=1))
         if error.todo:
             click.echo(error.todo, err=True)
         sys.exit(error.exit_code)

@@ -25,6 +25,7 @@ from rotbench.inference import (
     sign_flip,
     verdict,
 )
+from rotbench.partner import MATCHED, matches, matches_all, pair_up
 
 Variant = dict[str, Any]
 Run = dict[str, Any]
@@ -36,8 +37,9 @@ class VariantSummary:
     """What the finished seeds of one variant say.
 
     ``accuracies`` are the final test accuracies by seed, the mean of its repeats; ``validation`` is the mean final
-    validation accuracy; ``first_epoch`` is the mean test accuracy after epoch 1; ``standard_error`` is the binomial
-    one of the mean accuracy of a single run on the test images.
+    validation accuracy; ``spread_between`` is the standard deviation of the seeds' means, ``spread_within`` that of
+    repeats within a seed, pooled; ``first_epoch`` is the mean test accuracy after epoch 1; ``standard_error`` is the
+    binomial one of the mean accuracy of a single run on the test images.
     """
 
     variant: Variant
@@ -46,6 +48,8 @@ class VariantSummary:
     estimate: Estimate | None
     accuracies: dict[int, float]
     validation: float | None
+    spread_between: float | None
+    spread_within: float | None
     first_epoch: float | None
     trainable_parameters: int | None
     train_seconds: float | None
@@ -154,30 +158,6 @@ def as_written(value: Any) -> str:
     return json.dumps(value, sort_keys=True)
 
 
-def matches(value: Any, wanted: Any) -> bool:
-    """Whether an axis' value is ``wanted``, which may name a table by its name."""
-    named = isinstance(wanted, str) and isinstance(value, dict) and value.get("name") == wanted
-    return named or as_written(value) == as_written(wanted)
-
-
-def matches_all(variant: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
-    """Whether ``variant`` has every key of ``wanted`` with a matching value."""
-    return all(key in variant and matches(variant[key], value) for key, value in wanted.items())
-
-
-def partners(
-    variant: Variant, others: Sequence[Variant], baseline: Mapping[str, Any], ignoring: Sequence[str] = ()
-) -> list[Variant]:
-    """The variants that are the baseline in its keys and like ``variant`` in all others but those to be ignored."""
-
-    def rest(some: Variant) -> str:
-        return as_written({key: value for key, value in some.items() if key not in (*baseline, *ignoring)})
-
-    found = [other for other in others if matches_all(other, baseline) and rest(other) == rest(variant)]
-    exact = [other for other in found if all(as_written(other[key]) == as_written(baseline[key]) for key in baseline)]
-    return exact or found
-
-
 def finished(run: Run) -> bool:
     """Whether a run is done and its final accuracy a number."""
     final = run["final"]
@@ -222,6 +202,8 @@ def summarise(
         planned=len({*seeds, *(run["seed"] for run in runs)}),
         estimate=estimate,
         accuracies=accuracies,
+        spread_between=float(np.std(list(accuracies.values()), ddof=1)) if len(accuracies) > 1 else None,
+        spread_within=_within([[run["final"]["test_accuracy"] for run in group] for group in by_seed.values()]),
         validation=float(np.mean(validations)) if validations and None not in validations else None,
         first_epoch=float(np.mean(first)) if first and None not in first else None,
         trainable_parameters=trainable.pop() if len(trainable) == 1 else None,
@@ -230,6 +212,14 @@ def summarise(
         diverged=any(run["diverged"] for run in runs),
         one_set_of_weights=len(starts) > 1 and len(set(starts.values())) == 1,
     )
+
+
+def _within(groups: Sequence[Sequence[float]]) -> float | None:
+    """The pooled standard deviation of repeats within seeds; None without repeats."""
+    freedom = sum(len(group) - 1 for group in groups)
+    if not freedom:
+        return None
+    return math.sqrt(sum(float(np.var(group)) * len(group) for group in groups) / freedom)
 
 
 def variants(results: Results) -> tuple[VariantSummary, ...]:
@@ -243,16 +233,16 @@ def variants(results: Results) -> tuple[VariantSummary, ...]:
 def contrasts(results: Results) -> tuple[Contrast, ...]:
     """Every variant that has exactly one partner against it, with verdicts; the baseline variants have none.
 
-    After them, where the study asks for it, each side at its own best setting, and partners of equal cost.
+    After them, where the study asks for it, each side at its own best setting, and partners of as many epochs.
     """
     study = results["study"]
     summaries = variants(results)
     of = {as_written(summary.variant): summary for summary in summaries}
-    family = []
-    for summary in summaries:
-        found = _partners_of(summary.variant, results)
-        if len(found) == 1:
-            family.append(contrast(summary, of[as_written(found[0])]))
+    family = [
+        contrast(of[as_written(variant)], of[as_written(found[0])])
+        for variant, found in pair_up([summary.variant for summary in summaries], study["baseline"])
+        if len(found) == 1
+    ]
     if study.get("tune"):
         family += _tuned(summaries, study["tune"], study["baseline"])
     for pair in study.get("matched", []):
@@ -263,25 +253,25 @@ def contrasts(results: Results) -> tuple[Contrast, ...]:
 
 
 def _tuned(summaries: Sequence[VariantSummary], tune: Sequence[str], baseline: Mapping[str, Any]) -> list[Contrast]:
-    """Each side at the value of the tuned axes with its best mean validation accuracy, once all have been tried."""
+    """Each side at the value of the tuned axes with its best mean validation accuracy, once all have been tried.
+
+    A value at which a run diverged has been tried, and is not chosen.
+    """
     groups: dict[str, list[VariantSummary]] = {}
     for summary in summaries:
-        if "compute_matched" not in summary.variant:
+        if MATCHED not in summary.variant:
             rest = {key: value for key, value in summary.variant.items() if key not in tune}
             groups.setdefault(as_written(rest), []).append(summary)
     best = {}
     for group in groups.values():
-        complete = all(item.validation is not None and item.n == item.planned for item in group)
-        if complete and len(group) > 1:
-            chosen = max(group, key=lambda item: item.validation or 0.0)
+        standing = [item for item in group if not item.diverged]
+        if standing and all(item.validation is not None and item.n == item.planned for item in standing):
+            chosen = max(standing, key=lambda item: item.validation or 0.0)
             best[as_written(chosen.variant)] = (chosen, len(group))
-    chosen_variants = [item.variant for item, _ in best.values()]
     found = []
-    for item, tried in best.values():
-        if not baseline or matches_all(item.variant, baseline):
-            continue
-        partner = partners(item.variant, chosen_variants, baseline, ignoring=tune)
+    for variant, partner in pair_up([item.variant for item, _ in best.values()], baseline, ignoring=tune):
         if len(partner) == 1:
+            item, tried = best[as_written(variant)]
             plain = contrast(item, best[as_written(partner[0])][0])
             found.append(replace(plain, comparison="tuned", chosen_from=tried))
     return found
@@ -289,20 +279,10 @@ def _tuned(summaries: Sequence[VariantSummary], tune: Sequence[str], baseline: M
 
 def without_partner(results: Results) -> tuple[Variant, ...]:
     """The variants that are not a baseline and have no partner, or more than one."""
-    baseline = results["study"]["baseline"]
     all_variants = [variant for variant, _ in by_variant(results["runs"], "downstream")]
     return tuple(
-        variant
-        for variant in all_variants
-        if not matches_all(variant, baseline) and len(_partners_of(variant, results)) != 1
+        dict(variant) for variant, found in pair_up(all_variants, results["study"]["baseline"]) if len(found) != 1
     )
-
-
-def _partners_of(variant: Variant, results: Results) -> list[Variant]:
-    baseline = results["study"]["baseline"]
-    if not baseline or matches_all(variant, baseline):
-        return []
-    return partners(variant, [other for other, _ in by_variant(results["runs"], "downstream")], baseline)
 
 
 def summary(results: Results) -> dict[str, Any]:
@@ -314,6 +294,8 @@ def summary(results: Results) -> dict[str, Any]:
                 "n": item.n,
                 "planned": item.planned,
                 "validation": item.validation,
+                "spread_between": item.spread_between,
+                "spread_within": item.spread_within,
                 "mean": item.estimate.mean if item.estimate else None,
                 "interval": _pair(item.estimate.interval if item.estimate else None),
                 "accuracies": [{"seed": seed, "test_accuracy": value} for seed, value in item.accuracies.items()],

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 import click
 from click.shell_completion import BashComplete, CompletionItem, add_completion_class
@@ -23,12 +25,15 @@ def complete_condition(context: click.Context, parameter: click.Parameter, incom
     except RotbenchError:
         return []
     variants = [{"pretext": name} for name in read.pretexts] + [dict(variant.values) for variant in read.variants]
-    told = {
-        f"{key}={value.get('name') if isinstance(value, dict) else value}"
-        for variant in variants
-        for key, value in variant.items()
-    }
+    told = {f"{key}={_spelled(value)}" for variant in variants for key, value in variant.items()}
     return [CompletionItem(word) for word in sorted(told) if word.startswith(incomplete)]
+
+
+def _spelled(value: Any) -> str:
+    """A value as a condition can have it: a plugin by its name, anything else as the study file writes it."""
+    if isinstance(value, dict):
+        return str(value.get("name"))
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 class WholeWords(BashComplete):

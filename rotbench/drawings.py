@@ -10,12 +10,13 @@ from markupsafe import Markup
 
 from rotbench import compare, figures, inference
 from rotbench.compare import Contrast, Results, Run, Variant, VariantSummary, as_written
+from rotbench.partner import matches_all
 from rotbench.wording import (
     variant_labels,
 )
 
 #: What is said beside a contrast's label of the partner that it has.
-COMPARISONS = {"same settings": "", "tuned": ", each at its best", "compute-matched": ", at equal cost"}
+COMPARISONS = {"same settings": "", "tuned": ", each at its best", "compute-matched": ", with as many epochs"}
 
 
 def drawings(
@@ -159,5 +160,5 @@ def _references(study: Mapping[str, Any], variant: Variant) -> tuple[tuple[float
     return tuple(
         (reference["test_accuracy"], reference["source"])
         for reference in study["references"]
-        if reference.get("match") and not reference.get("at_least") and compare.matches_all(variant, reference["match"])
+        if reference.get("match") and not reference.get("at_least") and matches_all(variant, reference["match"])
     )

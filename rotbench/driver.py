@@ -50,11 +50,12 @@ class Orders:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a study stands when the driver stops: runs done, of how many; whether any failed; the signal that came."""
+    """How a study stands when the driver stops: runs done, of how many, failed, held back; the signal that came."""
 
     done: int
     planned: int
     failed: int
+    held: int
     stale: int
     signal: int
 
@@ -72,6 +73,7 @@ class _State:
     waiting: list[Run]
     done: set[str]
     failed: set[str]
+    new_failures: int = 0
     active: list[_Active] = field(default_factory=list)
     tries: dict[str, int] = field(default_factory=dict)
 
@@ -88,12 +90,20 @@ def run_study(
         watcher.note(damage)
     records = [run_record(run) for run in plan.runs]
     standing = standings(store, records)
-    state = _take_stock(plan, store, standing, orders)
+    todo = agenda(plan, standing, orders)
+    state = _take_stock(plan, store, standing, todo)
     store.write_study(describe(plan, command))
     watcher.begin(tuple(state.waiting), len(state.done))
     stale = sum(stands.state == "stale" for stands in standing.values())
     if stale and not orders.rerun_stale:
         watcher.note(f"{stale} runs are stale and are kept as they are; --rerun-stale trains them again")
+    if todo.held:
+        watcher.note(
+            f"{len(todo.held)} runs wait for a stale pretext run and are not trained; --rerun-stale trains all"
+        )
+    for run in plan.runs:
+        if run.id in todo.orphaned:
+            watcher.ended(run, "skipped", todo.orphaned[run.id])
     stop = Stop()
     with stop.listening():
         if state.waiting:
@@ -109,46 +119,83 @@ def run_study(
         done=sum(s.state in ("done", "stale") for s in standing.values()),
         planned=len(plan.runs),
         failed=len(plan.selected & state.failed),
+        held=len(todo.held),
         stale=sum(s.state == "stale" for s in standing.values()),
         signal=stop.signal,
     )
 
 
 def check_store(plan: Plan, store: Store) -> None:
-    """Raises where the folder shows another study, is damaged or newer; before anything is written."""
+    """Raises where the folder shows another study, is damaged, newer or no store; before anything is written."""
+    there = next(folder for folder in (store.folder, *store.folder.absolute().parents) if folder.exists())
+    if not there.is_dir():
+        raise EnvironmentLacking(f"{there} is not a folder", "Give another folder with --out.")
     known = store.read_study()
     if known is not None and known["study"]["title"] != plan.study.title:
         raise BadInput(
             f'{store.folder} shows another study, "{known["study"]["title"]}"; this one is "{plan.study.title}"',
             "Give this study a folder of its own with --out.",
         )
+    foreign = store.foreign() if known is None else None
+    if foreign is not None:
+        raise BadInput(
+            f"{store.folder} is no results folder of rotbench, but has {foreign.relative_to(store.folder)}",
+            "Give this study a folder of its own with --out.",
+        )
 
 
-def known_paces(store: Store) -> Paces:
-    """How fast the finished runs of a store went."""
+def known_paces(store: Store, device: str) -> Paces:
+    """How fast the finished runs of a store went, on a device of that kind; ``"auto"`` is whatever they had."""
+    kind = device.partition(":")[0]
     return paces_of(
-        (outcome.record["settings"], outcome.result) for _, outcome in store.outcomes() if outcome.status == "done"
+        (outcome.record["settings"], outcome.result)
+        for _, outcome in store.outcomes()
+        if outcome.status == "done" and kind in ("auto", str(outcome.result.get("device")).partition(":")[0])
     )
 
 
-def to_train(plan: Plan, standing: Mapping[str, Standing], orders: Orders) -> list[Run]:
-    """What is to be trained, in the order of the plan."""
+@dataclass(frozen=True)
+class Agenda:
+    """What a command trains, in the order of the plan, and what it cannot train, with the reason.
+
+    ``held`` would mix a stale pretext run with new code; ``orphaned`` starts from a run that failed.
+    """
+
+    train: tuple[Run, ...]
+    held: Mapping[str, str]
+    orphaned: Mapping[str, str]
+
+
+def agenda(plan: Plan, standing: Mapping[str, Standing], orders: Orders) -> Agenda:
+    """What the orders ask for, as the store stands."""
     again = {"failed": orders.retry_failed, "stale": orders.rerun_stale}
-    # A run that starts from a stale one would mix old and new: it waits until that is redone.
-    stale = {run.id for run in plan.runs if standing[run.id].state == "stale" and not orders.rerun_stale}
-    return [
-        run
-        for run in plan.runs
-        if run.id in plan.selected
-        and again.get(standing[run.id].state, standing[run.id].state in ("new", "partial"))
-        and not stale & set(run.needs)
-    ]
+    train: list[Run] = []
+    held: dict[str, str] = {}
+    orphaned: dict[str, str] = {}
+    for run in plan.runs:  # parents come before what starts from them
+        state = standing[run.id].state
+        if run.id not in plan.selected or not again.get(state, state in ("new", "partial")):
+            if state == "stale":
+                held[run.id] = ""
+            elif state == "failed":
+                orphaned[run.id] = ""
+        elif any(parent in held for parent in run.needs):
+            held[run.id] = "waits for a stale pretext run: --rerun-stale"
+        elif any(parent in orphaned for parent in run.needs):
+            orphaned[run.id] = "starts from a run that failed: --retry-failed"
+        else:
+            train.append(run)
+    return Agenda(
+        tuple(train),
+        {name: reason for name, reason in held.items() if reason},
+        {name: reason for name, reason in orphaned.items() if reason},
+    )
 
 
-def _take_stock(plan: Plan, store: Store, standing: Mapping[str, Standing], orders: Orders) -> _State:
+def _take_stock(plan: Plan, store: Store, standing: Mapping[str, Standing], todo: Agenda) -> _State:
     """What waits, is done and has failed; what is asked to be redone is set aside."""
-    state = _State(to_train(plan, standing, orders), set(), set())
-    waiting = {run.id for run in state.waiting}
+    state = _State(list(todo.train), set(), {*todo.orphaned})
+    waiting = {run.id for run in todo.train}
     for run in plan.runs:
         stands = standing[run.id]
         if run.id in waiting:
@@ -229,7 +276,7 @@ def _walk(
                 state.active.remove(active)
                 _end(store, state, active, code, watcher)
                 ended = True
-        if orders.fail_fast and plan.selected & state.failed:
+        if orders.fail_fast and state.new_failures:
             watcher.note("stopping at the first failure, as asked")
             return
         if ended and time.monotonic() - written > REPORT_EVERY_SECONDS:
@@ -305,6 +352,7 @@ def _end(store: Store, state: _State, active: _Active, code: int, watcher: Watch
     outcome = store.outcome(run.id)
     if outcome is None or outcome.status == "failed":
         state.failed.add(run.id)
+        state.new_failures += 1
         watcher.ended(run, "failed", str(outcome.result["error"]) if outcome else "was not published")
     else:
         state.done.add(run.id)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import shutil
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -101,7 +103,8 @@ class Invocation:
         """Read the study and plan it with the plugins of its surroundings."""
         study, faults, registry = read_surroundings(self.study, self.changes, self.plugin_folders, self.no_plugins)
         root = data_root(self.data_dir, study.root, study.folder)
-        return make_plan(study, faults, registry, root, self.only, rehearsal=self.quick)
+        with contextlib.redirect_stdout(sys.stderr):  # plugins are asked for fingerprints, and may print
+            return make_plan(study, faults, registry, root, self.only, rehearsal=self.quick)
 
     def count_jobs(self, resources: Resources) -> int:
         """How many runs are trained side by side: on processors one a core and thread, on a GPU one."""
@@ -112,7 +115,7 @@ class Invocation:
         on_gpu = self.device.startswith(("cuda", "mps")) or (self.device == "auto" and shutil.which("nvidia-smi"))
         if on_gpu and resources.gpus != 0:
             return max(1, int(1 / resources.gpus)) if resources.gpus else 1
-        return max(1, int(usable_cores() / max(resources.threads, resources.cpus or 0)))
+        return max(1, int(usable_cores() / (resources.cpus or resources.threads)))
 
 
 def study_command(function: Callable[..., None]) -> Callable[..., None]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from rotbench.errors import Fault
 from rotbench.options import check_table
+from rotbench.partner import alike, filled, matches_all
 from rotbench.settings import AXES, TRAIN_KEYS, ModelSettings, TrainSettings
 from rotbench.source import StudyPath, spell_path, suggestion
 
@@ -34,11 +35,6 @@ class Variant:
 def name_of(written: Written) -> str:
     """The plugin's name in what a study file writes for it."""
     return written if isinstance(written, str) else str(written.get("name", ""))
-
-
-def same(written: object, asked: object) -> bool:
-    """Whether a variant's value is the one asked for: equal as written, or a table asked for by its name."""
-    return written == asked or (isinstance(written, Mapping) and written.get("name") == asked)
 
 
 def is_written(value: object) -> bool:
@@ -115,19 +111,11 @@ def _axis(key: str, value: Any, path: StudyPath, others: Sequence[str], faults: 
         place = (*path, key, index) if is_axis else (*path, key)
         if not _check_setting(key, element, place, faults):
             continue
-        if _alike(element) in choices:
+        if alike(element) in choices:
             faults.append(Fault(place, "stands twice on its axis"))
             continue
-        choices[_alike(element)] = _Choice({key: element}, {key: place})
+        choices[alike(element)] = _Choice({key: element}, {key: place})
     return list(choices.values())
-
-
-def _alike(value: Any) -> str:
-    """The same text for values that mean the same: 1 and 1.0 do."""
-    if isinstance(value, Mapping):
-        return json.dumps({key: _alike(part) for key, part in value.items()}, sort_keys=True)
-    plain = float(value) if isinstance(value, int) and not isinstance(value, bool) else value
-    return json.dumps(plain, sort_keys=True)
 
 
 def _check_key(key: str, path: StudyPath, others: Sequence[str], faults: list[Fault]) -> bool:
@@ -163,7 +151,7 @@ def _joint_axis(
         for key, value in joint.items():
             if _check_key(key, (*place, key), (), faults) and _check_setting(key, value, (*place, key), faults):
                 values[key] = value
-        if any(_alike(values) == _alike(choice.values) for choice in choices):
+        if any(alike(values) == alike(choice.values) for choice in choices):
             faults.append(Fault(place, "stands twice on its axis"))
             continue
         choices.append(_Choice(values, {key: (*place, key) for key in values}))
@@ -177,11 +165,7 @@ def _product(
     kept = 0
     for choices in itertools.product(*axes):
         values = {key: value for choice in choices for key, value in choice.values.items()}
-        matching = {
-            index
-            for index, rule in enumerate(exclude)
-            if rule and all(key in values and same(values[key], asked) for key, asked in rule.items())
-        }
+        matching = {index for index, rule in enumerate(exclude) if rule and matches_all(values, rule)}
         unused -= matching
         if not matching:
             kept += 1
@@ -194,17 +178,13 @@ def _product(
 
 def written_alike(one: Variant, other: Variant) -> bool:
     """Whether two variants say the same, the defaults of init and freeze filled in."""
-    return _variant_key(one) == _variant_key(other)
-
-
-def _variant_key(variant: Variant) -> str:
-    return json.dumps({"init": "random", "freeze": "none", **variant.values}, sort_keys=True)
+    return alike(filled(one.values)) == alike(filled(other.values))
 
 
 def _refuse_twins(variants: list[Variant], faults: list[Fault]) -> None:
     seen: dict[str, StudyPath] = {}
     for variant in variants:
-        key = _variant_key(variant)
+        key = alike(filled(variant.values))
         if key in seen and seen[key] != variant.path:
             words = ", ".join(f"{name} = {json.dumps(value)}" for name, value in variant.values.items())
             faults.append(Fault(variant.path, f"the variant {words} is in {spell_path(seen[key])} already"))

@@ -15,7 +15,7 @@ from rotbench.errors import EnvironmentLacking
 from rotbench.plan import Plan, Run
 from rotbench.price import Paces, unpriced
 from rotbench.store import run_record, to_json
-from rotbench.system import end_group, python_command, python_environment, start_process
+from rotbench.system import end_group, ending_on_sigterm, python_command, python_environment, start_process
 
 
 def time_steps(plan: Plan, waiting: Sequence[Run], paces: Paces, device: str) -> None:
@@ -26,7 +26,7 @@ def time_steps(plan: Plan, waiting: Sequence[Run], paces: Paces, device: str) ->
     runs = unpriced(waiting, paces)
     if not runs:
         return
-    with tempfile.TemporaryDirectory(prefix="rotbench-") as name:
+    with ending_on_sigterm(), tempfile.TemporaryDirectory(prefix="rotbench-") as name:
         folder = Path(name)
         threads = max(run.settings["threads"] for run in runs)
         _finish(folder, prepare_command(folder), preparation(plan, runs, device), threads)
@@ -41,7 +41,8 @@ def time_steps(plan: Plan, waiting: Sequence[Run], paces: Paces, device: str) ->
         _finish(folder, python_command("rotbench.timing", str(folder)), {"requests": requests}, threads)
         timed = {one["run"]: one for one in json.loads((folder / "timed.json").read_bytes())}
     for run in runs:
-        paces.add_timed(run.settings, timed[run.id]["epoch_seconds"], timed[run.id]["start_seconds"])
+        if "error" not in timed[run.id]:
+            paces.add_timed(run.settings, timed[run.id]["epoch_seconds"], timed[run.id]["start_seconds"])
 
 
 def _finish(folder: Path, command: Sequence[str], request: dict[str, Any], threads: int) -> None:

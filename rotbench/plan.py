@@ -12,11 +12,12 @@ from typing import Any, Literal
 
 from rotbench.errors import BadInput, EnvironmentLacking, Fault, RotbenchError
 from rotbench.matched import Matched
-from rotbench.matrix import name_of, same
+from rotbench.matrix import name_of
+from rotbench.partner import DEFAULTS, filled, matches
 from rotbench.registry import Kind, Plugin, PluginReference, Registry
 from rotbench.rehearsal import rehearsed
 from rotbench.resolve import Resolved, instance, resolve
-from rotbench.source import suggestion
+from rotbench.source import parse_value, suggestion
 from rotbench.study import Study
 
 #: Raised when the trainer changes in a way that changes results: runs of another version are stale.
@@ -118,7 +119,6 @@ class _Identifier:
         settings = [*resolved.pretexts.values(), *(settings for _, settings in resolved.variants)]
         dataset = instance(resolved.dataset, settings[0]["dataset"])
         self.fingerprint = str(_identified(resolved.dataset, dataset.fingerprint, root))
-        self.augment = list(getattr(resolved.dataset.cls, "augment", ()))
         self._weights: dict[str, str | None] = {}
 
     def run(
@@ -131,10 +131,6 @@ class _Identifier:
         trained: Mapping[str, Run],
     ) -> Run:
         """A run with its identity. What a pretext run's identity covers, that of its children covers too."""
-        train = dict(settings["train"])
-        if train["augment"] == "auto":
-            train["augment"] = self.augment
-        settings = {**settings, "train": train}
         if self.rehearsal:
             settings = rehearsed(settings, variant)
         parent_name = settings["init"].get("pretext")
@@ -190,7 +186,7 @@ def _select(runs: Sequence[Run], only: Sequence[str]) -> frozenset[str]:
     conditions = []
     for condition in only:
         key, equals, value = condition.partition("=")
-        if not equals or key not in {k for run in runs for k in run.variant}:
+        if not equals or key not in {k for run in runs for k in run.variant} | set(DEFAULTS):
             known = sorted({k for run in runs for k in run.variant})
             raise BadInput(
                 f"-k {condition}: no variant sets {key}{suggestion(key, known)}", "Write it as -k init=random"
@@ -209,11 +205,17 @@ def _select(runs: Sequence[Run], only: Sequence[str]) -> frozenset[str]:
     return frozenset(selected)
 
 
-def _matches(variant: Mapping[str, Any], key: str, value: str) -> bool:
-    if key not in variant:
+def _matches(variant: Mapping[str, Any], key: str, text: str) -> bool:
+    """Whether a variant has the value that a condition gives: as a word, or as the study file would write it."""
+    whole = variant if "pretext" in variant else filled(variant)
+    if key not in whole:
         return False
-    written = variant[key]
-    return same(written, value) or (not isinstance(written, str) and json.dumps(written) == value)
+    if matches(whole[key], text):
+        return True
+    try:
+        return matches(whole[key], parse_value(text))
+    except ValueError:
+        return False
 
 
 def _sha256(value: Any) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Policies are asked about every epoch of a run up to so many, else about so many of them.
 EPOCHS_ASKED = 200
+
+_FLAGS = {"failed": "--retry-failed", "stale": "--rerun-stale"}
 
 _BASES = {
     "finished": "from finished runs like these",
@@ -79,7 +83,8 @@ def trained_stages(plan: Plan, run: Run) -> str:
     phases: list[tuple[int, str]] = []
     for epoch in range(1, epochs + 1, step):
         try:
-            trained = {s.parameter.name for s in sizes if policy.trainable(s.parameter, epoch, epochs)}
+            with contextlib.redirect_stdout(sys.stderr):
+                trained = {s.parameter.name for s in sizes if policy.trainable(s.parameter, epoch, epochs)}
         except Exception as error:  # a plugin may raise anything; the run will fail with it, the plan says so
             return f"unknown: {type(error).__name__}"
         words = _stages([(s.parameter.stage, s.parameter.name in trained) for s in sizes])
@@ -178,7 +183,8 @@ def plan_summary(
         more = "downstream run starts" if group.shared == 1 else "downstream runs start"
         lines.append(f"{group.words} is trained once a seed; {group.shared} {more} from each")
     if not waiting:
-        lines.append("nothing to train")
+        kept = [flag for state, flag in _FLAGS.items() if states.get(state)]
+        lines.append("nothing to train" + (f"; {' and '.join(kept)} would train again" if kept else ""))
         return lines
     side = f", {jobs} side by side" if jobs > 1 else ""
     if price is None:

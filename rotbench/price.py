@@ -26,6 +26,10 @@ RECORD_BYTES = 100_000
 #: Of a run that is only alike, so many times more or less time is taken for possible.
 ALIKE_FACTOR = 3.0
 
+#: Below so many, what was seen last time may be off by such a factor.
+FEW = 5
+FEW_FACTOR = 1.3
+
 #: So many epochs of one cost are remembered, the latest.
 REMEMBERED = 50
 
@@ -114,7 +118,11 @@ class Paces:
                 return self._timed[cost_key(settings)]
             epochs = self._epochs.get(f"{basis} {key}")
             if epochs and basis == "finished":
-                return Pace(statistics.median(epochs), min(epochs), max(epochs), start, len(epochs), "finished")
+                # A range that few have made is known no better than this.
+                wide = FEW_FACTOR if len(epochs) < FEW else 1.0
+                return Pace(
+                    statistics.median(epochs), min(epochs) / wide, max(epochs) * wide, start, len(epochs), "finished"
+                )
             if epochs:
                 middle = statistics.median(epochs)
                 return Pace(middle, min(epochs) / ALIKE_FACTOR, max(epochs) * ALIKE_FACTOR, start, len(epochs), "alike")

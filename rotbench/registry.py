@@ -6,6 +6,7 @@ of only when a name that could not be found might have been its.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import importlib.metadata
@@ -137,6 +138,11 @@ def load_registry(folders: Sequence[Path] = (), *, shipped_only: bool = False) -
     files = [(path, "shipped") for path in _plugin_files(shipped)]
     if not shipped_only:
         files += [(path, f"file {path.name}") for folder in folders for path in _plugin_files(folder)]
+    with contextlib.redirect_stdout(sys.stderr):  # what a plugin prints is no part of what a command prints
+        return _load_all(files, shipped_only)
+
+
+def _load_all(files: Sequence[tuple[Path, str]], shipped_only: bool) -> Registry:
     plugins: list[Plugin] = []
     unavailable: list[Unavailable] = []
     seen: set[str] = set()

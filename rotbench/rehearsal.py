@@ -28,5 +28,9 @@ def rehearsed(settings: Mapping[str, Any], variant: Mapping[str, Any]) -> dict[s
     held = math.ceil(1 / train["validation"]) if train["validation"] else 0
     if train.get("labels_per_class") is not None:
         train["labels_per_class"] = min(train["labels_per_class"], max(LABELS_PER_CLASS, held))
-    images = {"images": BATCHES * train["batch_size"], "per_class": max(train.get("labels_per_class") or 0, held)}
-    return {**settings, "train": train, "rehearsal": {**images, "variant": variant}}
+    small = {
+        "images": BATCHES * train["batch_size"],
+        "per_class": max(train.get("labels_per_class") or 0, held),
+        "updates": BATCHES,
+    }
+    return {**settings, "train": train, "rehearsal": {**small, "variant": variant}}

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from rotbench.errors import Fault
-from rotbench.matrix import Variant, same
+from rotbench.matrix import Variant
 from rotbench.options import check_table
+from rotbench.partner import DEFAULTS, filled, matches_all
 from rotbench.settings import AXES, Reference, ReportSettings
 from rotbench.source import StudyPath, quoted, suggestion
 
@@ -42,16 +43,11 @@ def read_reporting(
         _, found = check_table(Reference, reference, ("reference", index))
         faults += found
         _check_match(reference, ("reference", index), variants, pretexts, faults)
-    _check_conditions(settings.primary, ("report", "primary"), variants, faults)
     _check_tune(settings.tune, train, variants, faults)
-    inits = [variant.values.get("init", "random") for variant in variants]
-    starts = [init.get("pretext", init["name"]) if isinstance(init, Mapping) else init for init in inits]
-    unclear = any(not isinstance(start, str) for start in starts)  # a fault of its own, told elsewhere
-    if settings.compute_matched and variants and not unclear and not set(starts) & set(pretexts):
-        message = "has nothing to match: no variant starts from a pretext run"
-        faults.append(Fault(("report", "compute_matched"), message))
+    baseline = _baseline(settings.baseline, variants, faults)
+    _check_primary(settings.primary, baseline, variants, faults)
     return Reporting(
-        baseline=_baseline(settings.baseline, variants, faults),
+        baseline=baseline,
         primary=settings.primary or {},
         margin=settings.margin,
         tune=settings.tune,
@@ -62,7 +58,7 @@ def read_reporting(
 
 def _baseline(given: Mapping[str, Any] | None, variants: Sequence[Variant], faults: list[Fault]) -> Mapping[str, Any]:
     if given is None:
-        return {"init": next((v.values["init"] for v in variants if "init" in v.values), "random")}
+        return {"init": filled(variants[0].values)["init"] if variants else DEFAULTS["init"]}
     _check_conditions(given, ("report", "baseline"), variants, faults)
     return given
 
@@ -76,12 +72,23 @@ def _check_conditions(
     for key, value in conditions.items():
         if key not in AXES:
             faults.append(Fault((*path, key), f"unknown key{suggestion(key, AXES)}", at_key=True))
-        elif variants and not any(same(variant.values.get(key), value) for variant in variants):
+        elif variants and not any(matches_all(variant.values, {key: value}) for variant in variants):
             faults.append(Fault((*path, key), f"no variant has {key} = {json.dumps(value)}"))
-    together = any(all(same(v.values.get(key), value) for key, value in conditions.items()) for v in variants)
+    together = any(matches_all(variant.values, conditions) for variant in variants)
     if variants and not together and len(faults) == known:
         words = ", ".join(f"{key} = {json.dumps(value)}" for key, value in conditions.items())
         faults.append(Fault(path, f"no variant has {words}"))
+
+
+def _check_primary(
+    primary: Mapping[str, Any] | None, baseline: Mapping[str, Any], variants: Sequence[Variant], faults: list[Fault]
+) -> None:
+    known = len(faults)
+    _check_conditions(primary, ("report", "primary"), variants, faults)
+    asked = [variant.values for variant in variants if primary and matches_all(variant.values, primary)]
+    if len(faults) == known and asked and all(matches_all(values, baseline) for values in asked):
+        message = "holds for the baseline alone; name what is compared with it"
+        faults.append(Fault(("report", "primary"), message))
 
 
 def _check_tune(
@@ -110,7 +117,9 @@ def _check_tune(
         rest = {key: value for key, value in variant.values.items() if key not in tune}
         tried = json.dumps([variant.values.get(key) for key in tune], sort_keys=True)
         grids.setdefault(json.dumps(rest, sort_keys=True), set()).add(tried)
-    if len({frozenset(grid) for grid in grids.values()}) > 1:
+    if all(len(grid) == 1 for grid in grids.values()):
+        faults.append(Fault(("report", "tune"), "has one value to choose from; give the axis several"))
+    elif len({frozenset(grid) for grid in grids.values()}) > 1:
         fewest = min(grids, key=lambda rest: len(grids[rest]))
         message = f"every variant must offer the same values to choose from; {fewest} offers {len(grids[fewest])}"
         faults.append(Fault(("report", "tune"), message))

@@ -58,7 +58,9 @@ def resolve(study: Study, faults: Sequence[Fault], registry: Registry) -> Resolv
     ]
     matched: tuple[Matched, ...] = ()
     if study.report.compute_matched:
-        matched, partners = match_compute(resolved, pretexts, study.report.baseline)
+        matched, partners, problem = match_compute(resolved, pretexts, study.report.baseline)
+        if problem:
+            raise study.source.faults([Fault(("report", "compute_matched"), problem)])
         resolved += partners
     return Resolved(
         study=study,
@@ -68,6 +70,24 @@ def resolve(study: Study, faults: Sequence[Fault], registry: Registry) -> Resolv
         matched=matched,
         plugins=resolver.used,
     )
+
+
+def _without_effect(train: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that the others leave without an effect, at their defaults.
+
+    So two variants that differ in nothing else are one run, and are found out.
+    """
+    idle: list[str] = []
+    if train["optimizer"] != "sgd":
+        idle += ["momentum", "nesterov"]
+    if train["schedule"] != "step":
+        idle += ["step_epochs", "gamma", "milestones"]
+    elif train["milestones"]:
+        idle.append("step_epochs")
+    if train.get("labels_per_class") is None:
+        idle.append("updates")
+    defaults = {**asdict(TrainSettings()), "milestones": []}
+    return {key: defaults[key] for key in idle}
 
 
 def instance(plugin: Plugin, settings: Mapping[str, Any]) -> Any:
@@ -115,6 +135,7 @@ class _Resolver:
             task = self._plugin("pretext task", pretext.task, (*pretext.path, "task")) if pretext.task else None
             train = self._train(pretext.train, {key: (*pretext.path, key) for key in pretext.train})
             train = {key: value for key, value in train.items() if key not in ("labels_per_class", "updates")}
+            self._check_labels(train, {"validation": (*pretext.path, "validation")})
             if task and start:
                 settings[name] = {
                     **self._shared(asdict(self.study.model)),
@@ -211,11 +232,15 @@ class _Resolver:
             self.faults.append(Fault(paths.get("warmup_epochs", ("train", "warmup_epochs")), message))
         if train["test_each_epoch"] == "auto":
             train["test_each_epoch"] = not train["validation"]
-        return train
+        if train["augment"] == "auto":
+            dataset = self._plugin("dataset", self.study.dataset, ("dataset",))
+            train["augment"] = getattr(dataset[0].cls, "augment", ()) if dataset else ()
+        train["augment"] = list(train["augment"])
+        return {**train, **_without_effect(train)}
 
     def _check_labels(self, train: Mapping[str, Any], paths: Mapping[str, StudyPath]) -> None:
         """That a class has as many images as are asked for, and that a validation split is not empty."""
-        labels, validation = train["labels_per_class"], train["validation"]
+        labels, validation = train.get("labels_per_class"), train["validation"]
         dataset = self._plugin("dataset", self.study.dataset, ("dataset",))
         there = getattr(dataset[0].cls, "images_per_class", None) if dataset else None
         if labels is not None and there is not None and labels > there:
@@ -223,7 +248,8 @@ class _Resolver:
             self.faults.append(Fault(paths["labels_per_class"], message))
         used = labels if labels is not None else there
         if validation and used is not None and not held_out(used, validation):
-            self.faults.append(Fault(paths["validation"], f"{validation} of {used} images a class is no image"))
+            path = paths["validation"] if paths["validation"] in self.study.source.values else ("train", "validation")
+            self.faults.append(Fault(path, f"{validation} of {used} images a class is no image"))
 
     def _check_unseen(
         self, parent: str | None, pretexts: Mapping[str, Mapping[str, Any]], validation: float, path: StudyPath
@@ -231,7 +257,7 @@ class _Resolver:
         """That no pretext run on the way was trained on the images that this variant keeps for validation."""
         while parent is not None and parent in pretexts:
             seen = pretexts[parent]["train"]["validation"]
-            if seen < validation:
+            if validation and seen != validation:
                 message = (
                     f"[pretext.{parent}] would train on images kept for validation here ({seen} there, {validation} "
                     "here): set validation in [train]"

@@ -170,6 +170,7 @@ def _feed(record: Mapping[str, Any], task: Any, loaded: Loaded, train: TrainSett
     labels[loaded.validation] = loaded.training.labels[loaded.validation]
     if train.augment == "auto":
         raise BadInput("the augmentation of a run is not resolved", "Run the command again.")
+    rehearsal = record["settings"].get("rehearsal", {})
     counted = len(loaded.shown) if train.updates == "constant" else len(loaded.subset)
     return Feed(
         task=adapted,
@@ -183,7 +184,7 @@ def _feed(record: Mapping[str, Any], task: Any, loaded: Loaded, train: TrainSett
         std=loaded.std.to(device),
         augment=tuple(train.augment),
         batch_size=train.batch_size,
-        updates=updates_per_epoch(counted, train.batch_size),
+        updates=min(updates_per_epoch(counted, train.batch_size), rehearsal.get("updates", math.inf)),
         seed=seed,
         kind=kind,
         name=name,

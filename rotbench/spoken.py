@@ -61,7 +61,7 @@ def _with_options(value: Mapping[str, Any]) -> str:
 
 
 def duration(seconds: float) -> str:
-    """``45 s``, ``4 min 30 s``, ``2 h 05 min``, ``3 d 4 h``: two units, the smaller one rounded."""
+    """``45 s``, ``4 min 30 s``, ``2 h 05 min``, ``3 d 4 h``: two units at most."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

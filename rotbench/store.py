@@ -24,7 +24,7 @@ from typing import Any, Literal
 
 from rotbench.errors import StoreUnusable
 from rotbench.plan import RESULTS_VERSION, Run
-from rotbench.system import lacking, sync_folder, write_durably
+from rotbench.system import in_use, lacking, sync_folder, write_durably
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -82,6 +82,8 @@ class Store:
         try:
             study = json.loads(path.read_bytes())
             version = study["format"]
+            if version == FORMAT:
+                study["study"]["title"], study["runs"]  # what every reader relies on
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError, KeyError, TypeError):
@@ -92,6 +94,18 @@ class Store:
                 "Upgrade rotbench, or give another folder with --out.",
             )
         return dict(study)
+
+    def foreign(self) -> Path | None:
+        """Something in the folder that a run would overwrite or throw away, and that is not rotbench's; None if not."""
+        for name in ("report.html", "results.json", "results.csv"):
+            if (self.folder / name).exists():
+                return self.folder / name
+        ours = {self.runs: ("manifest.json", "run.json", "result.json"), self.attempts: ("request.json",)}
+        for folder, files in ours.items():
+            for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+                if not any((path / name).exists() for name in files):
+                    return path
+        return None
 
     def write_study(self, study: Mapping[str, Any]) -> None:
         write_durably(self.folder / "study.json", to_json({"format": FORMAT, **study}))
@@ -124,12 +138,14 @@ class Store:
         """Publish attempts that were committed before a crash, throw away those that were not, and set damaged runs
         aside; returns a sentence for each of these.
         """
-        for attempt in sorted(self.attempts.iterdir() if self.attempts.is_dir() else ()):
+        self.attempts.mkdir(exist_ok=True)
+        for attempt in sorted(self.attempts.iterdir()):
             with contextlib.suppress(Damaged):
                 if verify_folder(attempt) is not None:
                     self.publish(attempt)
-        shutil.rmtree(self.attempts, ignore_errors=True)
-        self.attempts.mkdir(exist_ok=True)
+        for attempt in self.attempts.iterdir():
+            if (attempt / "request.json").exists() or not any(attempt.iterdir()):
+                shutil.rmtree(attempt, ignore_errors=True)
         told = []
         for folder in sorted(self.runs.iterdir()):
             try:
@@ -250,24 +266,29 @@ def verify_folder(folder: Path) -> dict[str, Any] | None:
 def standings(store: Store, records: Sequence[Mapping[str, Any]]) -> dict[str, Standing]:
     """How each planned run stands in the store, and why; ``records`` as :func:`run_record` makes them."""
     stored = dict(store.outcomes())
+    by_hash = {_hash_of(name): name for name in stored}
     by_settings = {outcome.record["settings_sha256"]: name for name, outcome in stored.items()}
-    by_variant = {_variant_key(outcome.record): name for name, outcome in stored.items()}
+    by_variant: dict[str, list[str]] = {}
+    for name, outcome in stored.items():
+        by_variant.setdefault(_variant_key(outcome.record), []).append(name)
     begun = {path.name.rpartition(".")[0] for path in store.attempts.glob("*.*")}
     result = {}
     for record in records:
         run_id = record["id"]
-        if run_id in stored:
-            outcome = stored[run_id]
-            result[run_id] = Standing(outcome.status, str(outcome.result.get("error") or ""), run_id)
+        if _hash_of(run_id) in by_hash:
+            # The words before the hash say how the file writes a variant; the hash says what it is.
+            name = by_hash[_hash_of(run_id)]
+            outcome = stored[name]
+            result[run_id] = Standing(outcome.status, str(outcome.result.get("error") or ""), name)
         elif record["settings_sha256"] in by_settings:
             name = by_settings[record["settings_sha256"]]
             result[run_id] = Standing("stale", _why_stale(record, stored[name].record), name)
         elif run_id in begun:
-            result[run_id] = Standing("partial", "interrupted; begins again", None)
+            words = "being trained now" if in_use(store.folder) else "interrupted; begins again"
+            result[run_id] = Standing("partial", words, None)
         else:
-            other = stored.get(by_variant.get(_variant_key(record), ""))
-            reason = _difference(other.record["settings"], record["settings"]) if other else ""
-            result[run_id] = Standing("new", reason, None)
+            others = [stored[name] for name in by_variant.get(_variant_key(record), [])]
+            result[run_id] = Standing("new", _nearest_difference(others, record["settings"]), None)
     return result
 
 
@@ -292,14 +313,26 @@ def _why_stale(record: Mapping[str, Any], stored: Mapping[str, Any]) -> str:
     return "what it starts from is stale"
 
 
-def _difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+def _nearest_difference(others: Sequence[Outcome], settings: Mapping[str, Any]) -> str:
+    """What sets a new run apart from the finished one of its variant that is most like it, and of those the latest."""
+    if not others:
+        return ""
+    latest = sorted(others, key=lambda outcome: (outcome.folder / MANIFEST).stat().st_mtime_ns, reverse=True)
+    changes = min((_changes(outcome.record["settings"], settings) for outcome in latest), key=len)
+    return ", ".join(changes) or "what it starts from changed"
+
+
+def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     old, new = dict(_flat(before)), dict(_flat(after))
-    changes = [
+    return [
         f"{key} {old.get(key, 'unset')} -> {new.get(key, 'unset')}"
         for key in sorted({*old, *new})
         if old.get(key) != new.get(key)
     ]
-    return ", ".join(changes) or "what it starts from changed"
+
+
+def _hash_of(run_id: str) -> str:
+    return run_id.rpartition("-")[2]
 
 
 def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

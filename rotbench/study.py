@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -271,9 +271,18 @@ def _apply_changes(data: dict[str, Any], changes: Sequence[str]) -> dict[str, st
             table = table.setdefault(part, {})
             if not isinstance(table, dict):
                 raise BadInput(f"{told}: {part} is not a table", "Give a dotted path such as train.lr")
-        table[parts[-1]] = _value(text, told)
-        paths[".".join(parts)] = change
+        table[parts[-1]] = value = _value(text, told)
+        for path in _leaves(value, ".".join(parts)):
+            paths[path] = change
     return paths
+
+
+def _leaves(value: Any, path: str) -> Iterator[str]:
+    """The dotted paths that a value sets: of a table, those of its values too."""
+    yield path
+    if isinstance(value, dict):
+        for key, part in value.items():
+            yield from _leaves(part, f"{path}.{key}")
 
 
 def _value(text: str, told: str) -> Any:

@@ -98,6 +98,31 @@ def store_lock(folder: Path) -> Iterator[None]:
         lock.release()
 
 
+def in_use(folder: Path) -> bool:
+    """Whether a process on this machine seems to hold the store's lock; nothing is locked to find out."""
+    try:
+        owner = json.loads((folder / ".owner.json").read_bytes())
+        if owner["host"] == socket.gethostname():
+            os.kill(owner["pid"], 0)
+        return True
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+@contextlib.contextmanager
+def ending_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM end this process by way of its ``finally`` clauses."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        sys.exit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _owner(path: Path) -> str:
     try:
         owner = json.loads(path.read_bytes())

@@ -11,6 +11,7 @@ import pandas as pd
 from rotbench import compare, figures, inference
 from rotbench.compare import Contrast, Results, Run, VariantSummary, as_written
 from rotbench.drawings import scored_part, seed_lines
+from rotbench.partner import MATCHED, matches_all
 from rotbench.wording import labels_by_axis, varying
 
 MEASURED = ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "lr", "seconds")
@@ -83,9 +84,9 @@ def final_rows(
         cells = tuple(
             by_axis[axis][as_written(summary.variant[axis])] if axis in summary.variant else "" for axis in axes
         )
-        equal_cost = "compute_matched" in summary.variant
-        is_baseline = bool(baseline) and compare.matches_all(summary.variant, baseline) and not equal_cost
-        remark = "no partner" if key in unpaired else "a partner of equal cost" if equal_cost else ""
+        equal_cost = MATCHED in summary.variant
+        is_baseline = bool(baseline) and matches_all(summary.variant, baseline) and not equal_cost
+        remark = "no partner" if key in unpaired else "trained for the epochs of both" if equal_cost else ""
         rows.append(FinalRow(labels[key], cells, summary, of.get(key), is_baseline, remark))
     return rows
 

@@ -230,6 +230,8 @@ class Bars:
     def started(self, run: Run) -> None:
         self._outlook.started(run)
         epochs = run.settings["train"]["epochs"]
+        if run.id in self._tasks:  # a second attempt
+            self._progress.remove_task(self._tasks[run.id])
         self._tasks[run.id] = self._progress.add_task(
             self._words[run.id], total=epochs, count=f"0/{epochs}", score="", rate="", left="starting"
         )

@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> int:
     end_with_parent()
     try:
         request = json.loads((folder / "request.json").read_bytes())
-        timed = [{"run": one["run"]["id"], **time_run(one)} for one in request["requests"]]
+        timed = [{"run": one["run"]["id"], **_timed(one)} for one in request["requests"]]
         (folder / "timed.json").write_bytes(to_json(timed))
     except RotbenchError as error:
         (folder / "error.json").write_bytes(
@@ -40,6 +40,16 @@ def main(arguments: list[str]) -> int:
         )
         return error.exit_code
     return 0
+
+
+def _timed(request: Mapping[str, Any]) -> dict[str, Any]:
+    """What one run takes, or the error that a plugin raised: the others are timed all the same."""
+    try:
+        return dict(time_run(request))
+    except RotbenchError:
+        raise
+    except Exception as error:  # a plugin may raise anything
+        return {"error": f"{type(error).__name__}: {error}"}
 
 
 def time_run(request: Mapping[str, Any]) -> dict[str, float]:

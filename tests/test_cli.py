@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -166,6 +168,12 @@ def test_completion_knows_commands_options_studies_and_variants(study: Path) -> 
     assert "--rerun-stale" in completions(study, "rotbench run --re")
     assert completions(study, "rotbench new cs") == ["cs444", "cs444-sgd"]
     assert completions(study, "rotbench run study.toml -k init=r") == ["init=random", "init=rotation"]
+    lrs = study / "lrs.toml"
+    lrs.write_text('[[matrix]]\nlr = [0.001, 0.01]\nnesterov = false\naugment = [["crop"]]\n')
+    offered = completions(study, "rotbench run lrs.toml -k ")
+    assert offered == ['augment=["crop"]', "lr=0.001", "lr=0.01", "nesterov=false"]
+    for condition in (*offered, "lr=1e-3", "init=random", "freeze=none"):
+        assert rotbench(study, "plan", "lrs.toml", "-k", condition).returncode == 0, condition
     # As bash itself has it: broken at the equals sign.
     assert completions(study, "rotbench run study.toml -k init = r") == ["random", "rotation"]
     assert completions(study, "rotbench run study.toml -k init =") == ["random", "rotation"]
@@ -217,6 +225,72 @@ def test_check_as_json_tells_what_keeps_a_file_from_being_read(study: Path) -> N
     assert [(fault["line"], fault["column"], fault["path"]) for fault in json.loads(done.stdout)["faults"]] == [
         (3, 6, "train.lr"), (4, 10, "train.epochs"),
     ]  # fmt: skip
+
+
+def test_an_error_is_json_too_where_json_was_asked_for(study: Path) -> None:
+    done = rotbench(study, "plan", "gone.toml", "--json")
+    assert json.loads(done.stdout)["error"]["what"] == "there is no study file gone.toml"
+    assert (done.returncode, json.loads(done.stdout)["error"]["exit_code"]) == (2, 2)
+
+
+def test_what_a_plugin_prints_is_no_part_of_the_output(study: Path) -> None:
+    (study / "plugins").mkdir()
+    (study / "plugins" / "loud.py").write_text("print('hello')\nraise RuntimeError('no')")
+    for arguments in (("plan", "study.toml", "--json"), ("check", "study.toml", "--json"), ("schema",)):
+        done = rotbench(study, *arguments)
+        assert done.stderr == "hello\n"
+        assert json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("arguments", ["plan study.toml", "plan study.toml --json", "schema", "plugins"])
+def test_a_closed_pipe_is_no_failed_run(study: Path, arguments: str) -> None:
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {sys.executable} -m rotbench {arguments} | true; echo ${{PIPESTATUS[0]}}"],
+        cwd=study,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert (done.stderr, done.stdout.strip()) == ("", "141")
+
+
+def test_a_results_path_that_is_a_file_is_refused_by_plan_and_run(study: Path) -> None:
+    (study / "file").write_text("precious")
+    for command in ("plan", "run"):
+        for out in ("file", "file/below"):
+            done = rotbench(study, command, "study.toml", "--out", out)
+            assert (done.returncode, "file is not a folder" in done.stderr) == (4, True)
+    assert (study / "file").read_text() == "precious"
+
+
+def test_damaged_stores_are_no_bugs(study: Path) -> None:
+    (study / "results").mkdir()
+    (study / "results" / "study.json").write_text('{"format": 1}')
+    for arguments in (("plan", "study.toml"), ("run", "study.toml"), ("report",), ("verify",)):
+        done = rotbench(study, *arguments)
+        assert (done.returncode, "is damaged" in done.stderr) == (3, True), arguments
+
+
+def test_timing_that_is_ended_leaves_nothing_behind(study: Path) -> None:
+    """SIGTERM, as a batch system sends it."""
+    (study / "tmp").mkdir()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "rotbench", "plan", "study.toml", "--measure"],
+        cwd=study,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(study / "tmp")},
+    )
+    waited = 0.0
+    while not list((study / "tmp").iterdir()) and waited < 30:
+        time.sleep(0.05)
+        waited += 0.05
+    process.terminate()
+    _, error = process.communicate(timeout=30)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert b"Traceback" not in error
+    assert list((study / "tmp").iterdir()) == []
 
 
 def test_help_names_every_command(tmp_path: Path) -> None:

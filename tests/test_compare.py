@@ -12,6 +12,7 @@ import pytest
 from scipy import stats
 
 from rotbench import compare, inference
+from rotbench.answer import sentences
 from tests import simulated
 
 
@@ -169,22 +170,6 @@ def test_differences_are_paired_by_seed_not_by_position() -> None:
         assert again[json.dumps(contrast.variant)].p_t == pytest.approx(contrast.p_t)
 
 
-def test_values_compare_as_written() -> None:
-    assert compare.matches({"name": "below", "stage": "layer3"}, "below")
-    assert not compare.matches("below", {"name": "below"})
-    assert not compare.matches(1, 1.0)
-    assert not compare.matches(1, True)
-    below, table = {"init": "rotation", "freeze": "below"}, {"init": "random", "freeze": {"name": "below"}}
-    assert compare.partners(below, [below, table], {"init": "random"}) == []
-
-
-def test_a_baseline_may_name_a_table_and_prefers_what_is_written_the_same() -> None:
-    plain, tabled = {"freeze": "below"}, {"freeze": {"name": "below", "stage": "layer3"}}
-    other: dict[str, Any] = {"freeze": "none"}
-    assert compare.partners(other, [tabled, other], {"freeze": "below"}) == [tabled]
-    assert compare.partners(other, [tabled, plain, other], {"freeze": "below"}) == [plain]
-
-
 def test_a_variant_without_a_partner_is_listed() -> None:
     results = simulated.results()
     results["runs"] = [run for run in results["runs"] if run["variant"] != {"init": "random", "freeze": "none"}]
@@ -276,7 +261,7 @@ def test_nothing_is_tuned_before_every_value_has_been_tried_on_every_seed() -> N
     assert [item.comparison for item in compare.contrasts(results)] == ["same settings"] * 2
 
 
-def test_a_partner_of_equal_cost_is_a_contrast_of_its_own_and_no_row_without_a_partner() -> None:
+def test_a_partner_of_as_many_epochs_is_a_contrast_of_its_own_and_no_row_without_a_partner() -> None:
     results = simulated.results(seeds=3)
     partner = {"init": "random", "freeze": "none", "compute_matched": 65}
     for seed in range(3):
@@ -336,3 +321,37 @@ def test_repeats_are_averaged_before_anything_else() -> None:
     # A seed of which a repeat is missing is not done.
     results["runs"] = doubled[:-1]
     assert [summary.n for summary in compare.variants(results)] == [3, 3, 3, 2]
+
+
+def test_a_value_at_which_a_run_diverged_has_been_tried_and_is_not_chosen() -> None:
+    results = with_axis(
+        [0.1, 0.01, 0.001],
+        lambda init, lr, seed: 0.8 + 0.01 * seed + (0.05 if init == "rotation" else 0),
+        lambda init, lr, seed: lr,  # the largest would be chosen
+    )
+    results["study"]["tune"] = ["lr"]
+    for run in results["runs"]:
+        if run["variant"] == {"init": "rotation", "freeze": "none", "lr": 0.1} and run["seed"] == 1:
+            run |= {"status": "failed", "diverged": True, "final": None}
+    (tuned,) = (item for item in compare.contrasts(results) if item.comparison == "tuned")
+    assert (tuned.variant["lr"], tuned.baseline["lr"], tuned.chosen_from) == (0.01, 0.1, 3)
+    assert tuned.verdict is not None
+    (said,) = (s for s in sentences(results, compare.contrasts(results)) if s.contrast.comparison == "tuned")
+    assert "lr 0.1 diverged and could not be chosen" in " ".join(said.notes)
+
+
+def test_the_spread_of_repeats_is_told_apart_from_that_of_seeds() -> None:
+    results = simulated.results(seeds=3)
+    results["study"]["repeats"] = 2
+    scores = {0: (0.80, 0.82), 1: (0.84, 0.84), 2: (0.79, 0.85)}
+    results["runs"] = [
+        {**run, "repeat": repeat, "final": {**run["final"], "test_accuracy": scores[run["seed"]][repeat]}}
+        for run in results["runs"]
+        if run["kind"] == "downstream"
+        for repeat in (0, 1)
+    ]
+    summary = compare.variants(results)[0]
+    assert summary.spread_between == pytest.approx(np.std([0.81, 0.84, 0.82], ddof=1))
+    within = np.mean([np.var(pair, ddof=1) for pair in scores.values()])
+    assert summary.spread_within == pytest.approx(np.sqrt(within))
+    assert compare.variants(simulated.results(seeds=3))[0].spread_within is None

@@ -93,7 +93,7 @@ def store(tmp_path: Path) -> Store:
 def test_everything_is_trained_once_and_parents_before_children(store: Store) -> None:
     made = plan()
     ended, heard = drive(made, store)
-    assert ended == Ended(done=10, planned=10, failed=0, stale=0, signal=0)
+    assert ended == Ended(done=10, planned=10, failed=0, held=0, stale=0, signal=0)
     assert sorted(trained(store)) == sorted(run.id for run in made.runs)  # the toy asserts that its parent is there
     assert heard.rows == 20
     again, heard = drive(made, store)
@@ -187,3 +187,81 @@ def test_the_number_of_jobs_does_not_change_results(tmp_path: Path) -> None:
     first, second = (collect(Store(tmp_path / str(jobs))) for jobs in (1, 2))
     assert first == second
     assert (tmp_path / "1" / "report.html").read_bytes() == (tmp_path / "2" / "report.html").read_bytes()
+
+
+def own_plugin(folder: Path, more: str = "") -> Path:
+    """A folder with a pretext task ``mine``; ``more`` changes its code and nothing that it does."""
+    folder.mkdir(exist_ok=True)
+    code = (Path(__file__).parent.parent / "plugins" / "rotation.py").read_text().replace('"rotation"', '"mine"')
+    (folder / "mine.py").write_text(code + more)
+    return folder
+
+
+def plan_with(folder: Path, text: str, *changes: str) -> Plan:
+    study, faults = understand(parse_source(text, "toy.toml"), Path(), changes)
+    return make_plan(study, faults, load_registry([folder]), Path())
+
+
+CHAIN = """
+title = "chain"
+seeds = [0]
+[pretext.A]
+task = "mine"
+[[matrix]]
+init = ["random", "A"]
+"""
+
+
+def test_what_starts_from_a_stale_run_however_far_waits_and_is_told(store: Store, tmp_path: Path) -> None:
+    drive(plan_with(own_plugin(tmp_path / "p"), CHAIN), store)
+    own_plugin(tmp_path / "p", "# changed\n")
+    longer = CHAIN.replace('[[matrix]]\ninit = ["random", "A"]', '[pretext.B]\ntask = "mine"\ninit = "A"\n') + (
+        '[[matrix]]\ninit = ["random", "A", "B"]\n'
+    )
+    made = plan_with(tmp_path / "p", longer)
+    ended, heard = drive(made, store)
+    # A and what started from it are stale; B and what starts from that are new and cannot be trained beside them.
+    assert (heard.todo, ended.stale, ended.held, ended.failed) == (0, 2, 2, 0)
+    assert any("2 runs wait for a stale pretext run" in note for note in heard.notes)
+    ended, heard = drive(made, store, Orders(jobs=2, rerun_stale=True))
+    assert (heard.todo, ended.done, ended.held, ended.stale) == (4, 5, 0, 0)
+
+
+def test_fail_fast_stops_at_failures_of_this_command_alone(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOY_BEHAVIOUR", "fail@pretext")
+    drive(plan("seeds=[0]"), store)
+    monkeypatch.setenv("TOY_BEHAVIOUR", "")
+    more = plan(text=STUDY.replace('freeze = ["none", "below"]', 'freeze = ["none", "below", "head-only"]'))
+    ended, heard = drive(more, store, Orders(jobs=2, fail_fast=True))
+    statuses = [status for _, status, _ in heard.ends]
+    # Seed 0's pretext run stays failed, so three runs are skipped at once; all else is trained.
+    assert (statuses.count("skipped"), statuses.count("done"), statuses.count("failed")) == (3, 1 + 1 + 6, 0)
+    assert ended.failed == 1 + 3
+
+
+def test_a_variant_that_is_written_in_another_way_is_the_run_that_it_was(store: Store) -> None:
+    text = 'title = "toy"\nseeds = [0]\n[train]\nlr = 0.001\n[[matrix]]\ninit = ["random"]\n'
+    drive(plan(text=text), store)
+    moved = text.replace("[train]\nlr = 0.001\n", "") + "lr = [0.001, 0.01]\n"
+    ended, heard = drive(plan(text=moved), store)
+    assert (heard.todo, ended.done, ended.stale) == (1, 2, 0)
+    assert [run["status"] for run in collect(store)["runs"]] == ["done", "done"]
+
+
+@pytest.mark.parametrize("there", ["runs/tensorboard/events", "attempts/mine/data.txt", "report.html"])
+def test_a_folder_of_somebody_else_is_refused_and_left_alone(store: Store, there: str) -> None:
+    (store.folder / there).parent.mkdir(parents=True)
+    (store.folder / there).write_text("precious")
+    with pytest.raises(BadInput, match="no results folder of rotbench"):
+        check_store(plan(), store)
+    assert (store.folder / there).read_text() == "precious"
+
+
+def test_a_store_without_its_study_file_goes_on(store: Store) -> None:
+    drive(plan(), store)
+    (store.folder / "study.json").unlink()
+    for name in ("report.html", "results.json", "results.csv"):
+        (store.folder / name).unlink()
+    check_store(plan(), store)
+    _, heard = drive(plan(), store)
+    assert heard.todo == 0

@@ -250,4 +250,67 @@ def test_a_pretext_run_must_not_see_what_its_children_keep_for_validation() -> N
     (line,) = faults(text)
     assert "matrix[0].validation: [pretext.r] would train on images kept for validation here" in line
     assert len(plan(text.replace("[pretext.r]", "[train]\nvalidation = 0.2\n[pretext.r]")).runs) == 3
-    assert len(plan(text.replace('"rotation"', '"rotation"\nvalidation = 0.3')).runs) == 3
+    assert len(plan(text.replace('"rotation"', '"rotation"\nvalidation = 0.2')).runs) == 3
+    # Another share keeps other images, so more is not enough.
+    assert len(faults(text.replace('"rotation"', '"rotation"\nvalidation = 0.25'))) == 1
+    none = text.replace("validation = 0.2", "").replace('"rotation"', '"rotation"\nvalidation = 0.3')
+    assert len(plan(none).runs) == 3
+
+
+MATCHED = """
+[pretext.r]
+task = "rotation"
+epochs = 5
+[[matrix]]
+init = ["random", "r"]
+freeze = ["none", "below"]
+{settings}
+[report]
+compute_matched = true
+baseline = {{ {baseline} }}
+"""
+
+
+def test_partners_are_added_to_whichever_side_is_not_pretrained() -> None:
+    matched = plan(MATCHED.format(settings="", baseline='init = "r"')).matched
+    assert [(pair.variant, pair.partner) for pair in matched] == [
+        ({"init": "random", "freeze": freeze, "compute_matched": 25}, {"init": "r", "freeze": freeze})
+        for freeze in ("none", "below")
+    ]
+    matched = plan(MATCHED.format(settings="", baseline='init = "random"')).matched
+    assert [(pair.variant, pair.partner) for pair in matched] == [
+        ({"init": "r", "freeze": freeze}, {"init": "random", "freeze": freeze, "compute_matched": 25})
+        for freeze in ("none", "below")
+    ]
+
+
+def test_epochs_are_matched_only_where_they_are_a_measure() -> None:
+    random = 'init = "random"'
+    assert plan(MATCHED.format(settings="labels_per_class = 10", baseline=random)).matched
+    few = 'labels_per_class = 10\nupdates = "epochs"'
+    (line,) = faults(MATCHED.format(settings=few, baseline=random))
+    assert "one of few labels is shorter" in line
+    (line,) = faults(MATCHED.format(settings="batch_size = 64", baseline=random))
+    assert "batch_size is 128 in pretraining but 64 here" in line
+    (line,) = faults(MATCHED.format(settings="", baseline='freeze = "none"'))
+    assert "nothing to match: no contrast has one pretrained side" in line
+
+
+def test_settings_that_others_leave_without_effect_make_no_second_run() -> None:
+    for matrix in (
+        'optimizer = "adam"\nmomentum = [0.8, 0.9]',
+        'schedule = "cosine"\ngamma = [0.1, 0.2]',
+        "milestones = [[3]]\nstep_epochs = [1, 2]",
+        'updates = ["constant", "epochs"]',
+        'augment = ["auto", ["crop"]]',  # the digits\' own
+    ):
+        (line,) = faults(f"[[matrix]]\n{matrix}")
+        assert "are the same run" in line
+    assert len(plan('[[matrix]]\noptimizer = "sgd"\nmomentum = [0.8, 0.9]').runs) == 2
+
+
+def test_a_whole_table_with_set_is_its_settings() -> None:
+    study, found = understand(parse_source("[[matrix]]\nlr = [0.1, 0.2]", "e.toml"), Path(), ["train={lr=5}"])
+    assert [str(fault) for fault in study.source.faults(found).faults] == [
+        "--set train={lr=5}: train.lr: has no effect: lr is set in matrix[0]"
+    ]

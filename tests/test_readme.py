@@ -106,7 +106,7 @@ def test_every_study_of_the_project_plans_without_a_fault() -> None:
         "cs444-sgd.toml": 3 * (1 + 4),
         "few-labels.toml": 5 * (1 + 12),
         "label-efficiency.toml": 3 * (1 + 10),
-        "pretexts.toml": 3 * (3 + 8 + 4),  # each freeze policy has two partners of equal cost
+        "pretexts.toml": 3 * (3 + 8 + 4),  # each freeze policy has two partners of as many epochs
     }
 
 

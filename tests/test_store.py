@@ -129,8 +129,8 @@ def test_standings_say_why(store: Store) -> None:
 
 def test_a_store_of_a_newer_rotbench_is_refused(store: Store) -> None:
     assert store.read_study() is None
-    store.write_study({"study": {}, "runs": []})
-    assert store.read_study() == {"format": 1, "study": {}, "runs": []}
+    store.write_study({"study": {"title": "x"}, "runs": []})
+    assert store.read_study() == {"format": 1, "study": {"title": "x"}, "runs": []}
     (store.folder / "study.json").write_text(json.dumps({"format": 2}))
     with pytest.raises(StoreUnusable, match="newer rotbench"):
         store.read_study()
@@ -158,3 +158,22 @@ def test_a_failed_write_leaves_the_old_content_and_nothing_else(tmp_path: Path) 
         write_durably(tmp_path / "file" / "below", b"new")
     assert path.read_bytes() == b"old"
     assert {entry.name for entry in tmp_path.iterdir()} == {"file", "blocked"}
+
+
+def test_a_new_run_is_told_apart_from_the_finished_one_that_is_most_like_it(store: Store) -> None:
+    def settings(lr: float, epochs: int) -> dict[str, Any]:
+        return {"train": {"lr": lr, "epochs": epochs}, "model": {"name": "resnet18"}}
+
+    for number, (lr, epochs) in enumerate([(0.1, 2), (0.2, 9), (0.3, 2)]):
+        asked = record(f"a-s0-{number:012}", settings_sha256=f"s{number}", settings=settings(lr, epochs))
+        store.publish(attempt(store, asked))
+    (standing,) = standings(store, [record("x", settings_sha256="new", settings=settings(0.4, 2))]).values()
+    assert standing.reason == "lr 0.3 -> 0.4"  # of those that differ in one setting, the latest
+    (standing,) = standings(store, [record("x", settings_sha256="new", settings=settings(0.2, 8))]).values()
+    assert standing.reason == "epochs 9 -> 8"
+
+
+def test_the_same_hash_is_the_same_run_whatever_the_words_before_it(store: Store) -> None:
+    store.publish(attempt(store, record("random-s0-0123456789ab")))
+    (standing,) = standings(store, [record("random-lr-0-01-s0-0123456789ab", variant={"lr": 0.01})]).values()
+    assert (standing.state, standing.stored) == ("done", "random-s0-0123456789ab")
