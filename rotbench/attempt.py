@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import json
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from rotbench import __version__
+from rotbench.checkpoint import Schedule
 from rotbench.models import (
     Network,
     backbone_state,
@@ -22,22 +25,47 @@ from rotbench.models import (
 )
 from rotbench.proof import freeze_proof
 from rotbench.setup import Loaded, set_up
+from rotbench.store import read_manifest, read_verified, to_json
 from rotbench.tasks import chance
-from rotbench.train import Trained, fit, predict
+from rotbench.train import Snapshot, Trained, fit, predict
+
+#: A state is at most the weights and Adam's two moments of each.
+STATE_FACTOR = 3
 
 #: What the result says of the last epoch, where it was scored.
 SCORES = ("test_accuracy", "test_loss", "validation_accuracy", "validation_loss")
 
 
 def perform(
-    request: Mapping[str, Any], store: Path, report: Callable[[Mapping[str, float | None]], None]
+    request: Mapping[str, Any],
+    store: Path,
+    report: Callable[[Mapping[str, float | None]], None],
+    resumed: Callable[[Sequence[Mapping[str, Any]]], None],
+    schedule: Schedule,
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """Train the run that a request describes; returns what ``result.json`` says and the other files to keep."""
+    """Train the run that a request describes; returns what ``result.json`` says and the other files to keep.
+
+    ``resumed`` is called with the history that a checkpoint brings; ``schedule`` says when one is due. Raises
+    :class:`~rotbench.checkpoint.Stopped`.
+    """
     record = request["run"]
     ready = set_up(request, store)
     network, loaded, train = ready.network, ready.loaded, ready.train
     before = _tensors(network)
-    trained = fit(network, ready.feed, ready.policy, train, precision=ready.precision, report=report)
+    snapshot = read_snapshot(store / "attempts" / request["resume"]) if request.get("resume") else None
+    if snapshot is not None:
+        resumed(snapshot.history)
+    size = sum(tensor.numel() * tensor.element_size() for tensor in before.values())
+    trained = fit(
+        network,
+        ready.feed,
+        ready.policy,
+        train,
+        precision=ready.precision,
+        report=report,
+        resume=snapshot,
+        keep=lambda epoch, take: schedule.epoch_ended(epoch, STATE_FACTOR * size, lambda: snapshot_files(take())),
+    )
     freeze = freeze_proof(ready.policy.name, parameters_of(network), trained.ever_trained, before, _tensors(network))
 
     final = backbone_state(network.backbone)
@@ -63,7 +91,43 @@ def perform(
     if record["kind"] == "pretext":
         test_images, classes = len(loaded.test.labels), len(loaded.test.classes)
         provenance["chance"] = chance(ready.task, examples=test_images, classes=classes)
-    return {**_measured(trained), "provenance": provenance, "device": ready.device, "precision": ready.precision}, files
+    made = {
+        **_measured(trained),
+        "provenance": provenance,
+        "device": ready.device,
+        "precision": ready.precision,
+        "checkpoint_seconds": schedule.seconds,
+    }
+    return made, files
+
+
+def snapshot_files(snapshot: Snapshot) -> dict[str, bytes]:
+    """A snapshot as the files of a checkpoint."""
+    buffer = io.BytesIO()
+    torch.save(snapshot.states, buffer)
+    told = {
+        "epoch": snapshot.epoch,
+        "history": list(snapshot.history),
+        "ever_trained": sorted(snapshot.ever_trained),
+        "views_seen": snapshot.views_seen,
+        "training_seconds": snapshot.training_seconds,
+    }
+    return {"states.pt": buffer.getvalue(), "progress.json": to_json(told)}
+
+
+def read_snapshot(folder: Path) -> Snapshot:
+    """What a checkpoint holds, hashed before it is read. Raises :class:`~rotbench.store.Damaged`."""
+    manifest = read_manifest(folder)
+    told = json.loads(read_verified(folder, "progress.json", manifest))
+    states = torch.load(io.BytesIO(read_verified(folder, "states.pt", manifest)), weights_only=True)
+    return Snapshot(
+        epoch=told["epoch"],
+        history=tuple(told["history"]),
+        ever_trained=frozenset(told["ever_trained"]),
+        views_seen=told["views_seen"],
+        training_seconds=told["training_seconds"],
+        states=states,
+    )
 
 
 def _tensors(network: Network) -> dict[str, Tensor]:

@@ -110,7 +110,9 @@ def run(
     store.create()
     outlook = Outlook(plan.runs, known_paces(store, orders.device), orders.jobs)
     screen = watcher(plan.runs, outlook, quiet=quiet, verbose=verbose)
-    with store_lock(store.folder):
+    with store_lock(store.folder) as left:
+        if left:
+            screen.note(left)
         try:
             ended = run_study(plan, store, LocalEngine(), orders, screen, invocation.command(), report_writer(store))
         except RotbenchError:
@@ -136,7 +138,7 @@ def finish(store: Store, ended: Ended, *, quiet: bool) -> None:
         if results["study"]["rehearsal"]:
             click.echo("a rehearsal: no number in it means anything", err=True)
     if ended.signal:
-        click.echo(f"stopped, {ended.done} of {ended.planned} done; run the same command again to continue", err=True)
+        click.echo(f"stopped, {ended.done} of {ended.planned} done, run again to continue", err=True)
     elif ended.failed:
         click.echo(f"{ended.failed} of {ended.planned} runs failed or were skipped; the report names them", err=True)
     if ended.held and not ended.signal:

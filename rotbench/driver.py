@@ -12,16 +12,26 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from rotbench.architecture import backbone_bytes
+from rotbench.checkpoint import CHECKPOINT_SHARE, EXIT_STOPPED, ask_to_stop, newest_checkpoint
 from rotbench.engine import Engine, Handle
 from rotbench.errors import BadInput, EnvironmentLacking, RotbenchError, told_again
 from rotbench.plan import Plan, Run
-from rotbench.price import Paces, paces_of
+from rotbench.price import Paces, kept_bytes, paces_of
 from rotbench.results import collect, describe
+from rotbench.spoken import megabytes
 from rotbench.store import Damaged, Standing, Store, commit, run_record, standings, to_json, verify_folder
-from rotbench.system import Stop, write_durably
+from rotbench.system import Stop, free_bytes, write_durably
 
 POLL_SECONDS = 0.1
+
+#: A checkpoint holds the weights and at most two moments of each.
+STATES_A_CHECKPOINT = 3
 REPORT_EVERY_SECONDS = 60.0
+
+#: A worker that has said nothing for so long hangs. An epoch says something every second, but loading data and
+#: evaluating on a slow machine do not.
+STALL_SECONDS = 1800.0
 
 #: A worker that dies without a word is tried once more: it may have been the machine.
 MAX_ATTEMPTS = 2
@@ -46,6 +56,8 @@ class Orders:
     fail_fast: bool = False
     retry_failed: bool = False
     rerun_stale: bool = False
+    stall_seconds: float = STALL_SECONDS
+    checkpoint_share: float = CHECKPOINT_SHARE
 
 
 @dataclass(frozen=True)
@@ -66,6 +78,7 @@ class _Active:
     attempt: Path
     handle: Handle
     read: int = 0  # bytes of progress.jsonl that were passed on
+    heard: float = field(default_factory=time.monotonic)
 
 
 @dataclass
@@ -107,6 +120,7 @@ def run_study(
     stop = Stop()
     with stop.listening():
         if state.waiting:
+            _require_room(store, state.waiting, orders.jobs)
             _prepare(plan, store, engine, state.waiting, orders, stop)
         try:
             _walk(plan, store, engine, orders, watcher, state, stop, write)
@@ -208,6 +222,18 @@ def _take_stock(plan: Plan, store: Store, standing: Mapping[str, Standing], todo
     return state
 
 
+def _require_room(store: Store, waiting: Sequence[Run], jobs: int) -> None:
+    """Raises where the disk has no room for the results and for three checkpoints of each run that is trained."""
+    largest = max(backbone_bytes(run.settings["model"]["name"], run.settings["model"]["stem"]) for run in waiting)
+    needed = kept_bytes(waiting) + 3 * STATES_A_CHECKPOINT * largest * min(jobs, len(waiting))
+    free = free_bytes(store.folder)
+    if free < needed:
+        raise EnvironmentLacking(
+            f"{store.folder} has {megabytes(free)} free; the study needs about {megabytes(needed)}",
+            "Make room, or give another folder with --out, and run the command again.",
+        )
+
+
 def preparation(plan: Plan, waiting: Sequence[Run], device: str) -> dict[str, Any]:
     """The request to make sure that data and weights of these runs are there, and device and precision too."""
     entries: dict[str, Any] = {}
@@ -262,16 +288,28 @@ def _walk(
     write: Callable[[], None],
 ) -> None:
     written = time.monotonic()
-    while (state.waiting or state.active) and not stop.count:
+    asked = False
+    while state.active or (not stop.count and _ready(state)):
+        if stop.count > 1:
+            return  # the caller ends what is still being trained
+        if stop.count and not asked:
+            asked = True
+            watcher.note("stopping at the end of the epoch; once more to stop at once")
+            for active in state.active:
+                ask_to_stop(active.attempt)
         _skip_orphans(state, watcher)
-        for run in _ready(state)[: max(0, orders.jobs - len(state.active))]:
-            _start(plan, store, engine, orders, state, run)
+        for run in [] if stop.count else _ready(state)[: max(0, orders.jobs - len(state.active))]:
+            _start(plan, store, engine, orders, state, run, watcher)
             watcher.started(run)
         time.sleep(POLL_SECONDS)
         ended = False
         for active in list(state.active):
             code = active.handle.poll()
             _pass_on(active, watcher)
+            if code is None and time.monotonic() - active.heard > orders.stall_seconds:
+                watcher.note(f"{active.run.id}: no sign of life for {orders.stall_seconds:.0f} s; ended")
+                active.handle.end()
+                code = active.handle.poll() or -9
             if code is not None:
                 state.active.remove(active)
                 _end(store, state, active, code, watcher)
@@ -282,6 +320,7 @@ def _walk(
         if ended and time.monotonic() - written > REPORT_EVERY_SECONDS:
             write()
             written = time.monotonic()
+    _skip_orphans(state, watcher)
 
 
 def _ready(state: _State) -> list[Run]:
@@ -300,10 +339,15 @@ def _skip_orphans(state: _State, watcher: Watcher) -> None:
             watcher.ended(run, "skipped", f"{parent} failed, which it starts from")
 
 
-def _start(plan: Plan, store: Store, engine: Engine, orders: Orders, state: _State, run: Run) -> None:
+def _start(plan: Plan, store: Store, engine: Engine, orders: Orders, state: _State, run: Run, watcher: Watcher) -> None:
+    checkpoint, damages = newest_checkpoint(store, run.id)
+    for damage in damages:
+        watcher.note(damage)
     request = {
         "run": run_record(run),
         "plugins": [asdict(reference) for reference in run.plugins],
+        "resume": str(checkpoint.folder.relative_to(store.attempts)) if checkpoint else None,
+        "checkpoint_share": orders.checkpoint_share,
         **surroundings(plan, orders.device),
     }
     attempt = store.open_attempt(run.id, request)
@@ -322,6 +366,8 @@ def _pass_on(active: _Active, watcher: Watcher) -> None:
         return
     whole = new[: new.rfind(b"\n") + 1]
     active.read += len(whole)
+    if whole:
+        active.heard = time.monotonic()
     for line in whole.splitlines():
         watcher.progress(active.run, json.loads(line))
 
@@ -329,6 +375,9 @@ def _pass_on(active: _Active, watcher: Watcher) -> None:
 def _end(store: Store, state: _State, active: _Active, code: int, watcher: Watcher) -> None:
     """Publish what an attempt committed; where it committed nothing, try again or record the failure."""
     run = active.run
+    if code == EXIT_STOPPED:
+        state.waiting.insert(0, run)
+        return
     try:
         manifest = verify_folder(active.attempt)
     except Damaged as damage:
@@ -336,6 +385,11 @@ def _end(store: Store, state: _State, active: _Active, code: int, watcher: Watch
         manifest = None
     if manifest is None:
         error = left_error(active.attempt)
+        if error is None and code == EnvironmentLacking.exit_code:
+            # Not even the reason could be written.
+            error = EnvironmentLacking(
+                f"the worker of {run.id} could not write to {active.attempt}", "Make room and run the command again."
+            )
         if error is not None:
             raise error
         if state.tries[run.id] < MAX_ATTEMPTS:

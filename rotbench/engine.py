@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from rotbench.system import end_group, python_command, python_environment, start_process
+from rotbench.system import Process, end_group, python_command, python_environment, start_process
 
 
 class Handle(Protocol):
@@ -45,22 +44,17 @@ def prepare_command(folder: Path) -> Sequence[str]:
 
 @dataclass(frozen=True)
 class LocalHandle:
-    process: subprocess.Popen[bytes]
+    process: Process
 
     def poll(self) -> int | None:
         code = self.process.poll()
         if code is not None:
-            self._close()
+            self.process.close()
         return code
 
     def end(self) -> None:
         end_group(self.process)
-        self._close()
-
-    def _close(self) -> None:
-        """Close the pipe on which the process watches for its parent's end."""
-        if self.process.stdin is not None:
-            self.process.stdin.close()
+        self.process.close()
 
 
 @dataclass(frozen=True)

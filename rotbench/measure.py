@@ -54,8 +54,7 @@ def _finish(folder: Path, command: Sequence[str], request: dict[str, Any], threa
         code = process.wait()
     finally:
         end_group(process)
-        if process.stdin is not None:
-            process.stdin.close()
+        process.close()
     if code:
         last = (log.read_text(errors="replace").strip().splitlines() or [f"exit code {code}"])[-1]
         raise left_error(folder) or EnvironmentLacking(f"timing failed: {last}", "Plan without --measure.")

@@ -3,7 +3,7 @@
     results/
       study.json                   what the study asks for: all that a report needs beside the runs
       runs/<id>/                   a finished run: hashed files, their manifest, and logs
-      attempts/<id>.<n>/           a run being trained; worthless until its manifest is there
+      attempts/<id>.<n>/           a run being trained; worthless until its manifest is there, but for its checkpoints
       quarantine/                  what was found damaged, or was replaced on request
 
 An attempt ends by writing ``manifest.json``, with the size and hash of each of its files, after all of them. It is
@@ -29,7 +29,7 @@ from rotbench.system import in_use, lacking, sync_folder, write_durably
 FORMAT = 1
 MANIFEST = "manifest.json"
 
-Status = Literal["done", "failed"]
+Status = Literal["done", "failed", "partial"]
 
 
 class Damaged(Exception):
@@ -123,7 +123,9 @@ class Store:
         """Make a committed attempt the run's result; False where another attempt was first."""
         manifest = read_manifest(attempt)
         for path in attempt.iterdir():
-            if path.name not in manifest["files"] and path.name != MANIFEST and path.suffix != ".log":
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name not in manifest["files"] and path.name != MANIFEST and path.suffix != ".log":
                 path.unlink()
         try:
             attempt.rename(self.runs / manifest["run"])
@@ -132,21 +134,21 @@ class Store:
                 raise
             return False
         sync_folder(self.runs)
+        self.forget_checkpoints(manifest["run"])
         return True
 
+    def forget_checkpoints(self, run_id: str) -> None:
+        """Throw away the checkpoints of a published run: they are large. The rest goes with the next ``recover``."""
+        for attempt in self._attempts_of(run_id):
+            for checkpoint in attempt.glob("epoch-*"):
+                shutil.rmtree(checkpoint, ignore_errors=True)
+
     def recover(self) -> list[str]:
-        """Publish attempts that were committed before a crash, throw away those that were not, and set damaged runs
-        aside; returns a sentence for each of these.
+        """Publish attempts that were committed before a crash, throw away those with nothing to go on from, and set
+        damaged runs aside; returns a sentence for each of these.
         """
-        self.attempts.mkdir(exist_ok=True)
-        for attempt in sorted(self.attempts.iterdir()):
-            with contextlib.suppress(Damaged):
-                if verify_folder(attempt) is not None:
-                    self.publish(attempt)
-        for attempt in self.attempts.iterdir():
-            if (attempt / "request.json").exists() or not any(attempt.iterdir()):
-                shutil.rmtree(attempt, ignore_errors=True)
         told = []
+        self.attempts.mkdir(exist_ok=True)
         for folder in sorted(self.runs.iterdir()):
             try:
                 read_manifest(folder)
@@ -154,14 +156,30 @@ class Store:
             except Damaged as damage:
                 self.set_aside(folder.name)
                 told.append(f"{damage}; it is set aside in {self.folder / 'quarantine'} and trained again")
+        for attempt in sorted(self.attempts.iterdir()):
+            try:
+                if verify_folder(attempt) is not None:
+                    self.publish(attempt)
+            except Damaged as damage:
+                told.append(f"{damage}; the attempt is not used")
+                (attempt / MANIFEST).unlink(missing_ok=True)
+        for attempt in sorted(self.attempts.iterdir()):
+            run_id = attempt.name.rpartition(".")[0]
+            resumable = any(attempt.glob(f"epoch-*/{MANIFEST}")) and not (self.runs / run_id).exists()
+            if not resumable and ((attempt / "request.json").exists() or not any(attempt.iterdir())):
+                shutil.rmtree(attempt, ignore_errors=True)
         return told
 
     def set_aside(self, run_id: str) -> None:
         """Move a result out of the way, to ``quarantine/``."""
+        self.quarantine(self.runs / run_id, run_id)
+
+    def quarantine(self, folder: Path, name: str) -> None:
+        """Move a folder to ``quarantine/``, under a name with a number that is free."""
         quarantine = self.folder / "quarantine"
         quarantine.mkdir(exist_ok=True)
-        number = len(list(quarantine.glob(f"{run_id}.*"))) + 1
-        (self.runs / run_id).rename(quarantine / f"{run_id}.{number}")
+        number = len(list(quarantine.glob(f"{name}.*"))) + 1
+        folder.rename(quarantine / f"{name}.{number}")
 
     def outcome(self, run_id: str) -> Outcome | None:
         """A published run, with the hashes of what is read checked; None where there is none.
@@ -232,9 +250,11 @@ def run_record(run: Run) -> dict[str, Any]:
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a folder, checked against its own hash. Raises :class:`Damaged`."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
+        content = (folder / MANIFEST).read_bytes()
+        manifest = json.loads(content)
+        whole = to_json(manifest)
         claimed = manifest.pop("sha256")
-        intact = claimed == hashlib.sha256(to_json(manifest)).hexdigest()
+        intact = content == whole and claimed == hashlib.sha256(to_json(manifest)).hexdigest()
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise Damaged(f"{folder / MANIFEST} is missing or cannot be read") from None
     if not intact:
@@ -284,8 +304,7 @@ def standings(store: Store, records: Sequence[Mapping[str, Any]]) -> dict[str, S
             name = by_settings[record["settings_sha256"]]
             result[run_id] = Standing("stale", _why_stale(record, stored[name].record), name)
         elif run_id in begun:
-            words = "being trained now" if in_use(store.folder) else "interrupted; begins again"
-            result[run_id] = Standing("partial", words, None)
+            result[run_id] = Standing("partial", _how_far(store, record), None)
         else:
             others = [stored[name] for name in by_variant.get(_variant_key(record), [])]
             result[run_id] = Standing("new", _nearest_difference(others, record["settings"]), None)
@@ -295,6 +314,16 @@ def standings(store: Store, records: Sequence[Mapping[str, Any]]) -> dict[str, S
 def to_json(value: Any) -> bytes:
     """JSON as the store writes it, keys in the order in which they were put."""
     return (json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n").encode()
+
+
+def _how_far(store: Store, record: Mapping[str, Any]) -> str:
+    """What is known of a run that was begun: its last committed epoch."""
+    if in_use(store.folder):
+        return "being trained now"
+    folders = store.attempts.glob(f"{record['id']}.*/epoch-*/{MANIFEST}")
+    last = max((int(path.parent.name.rpartition("-")[2]) for path in folders), default=0)
+    epochs = record["settings"]["train"]["epochs"]
+    return f"goes on after epoch {last} of {epochs}" if last else "begins again at its first epoch"
 
 
 def _variant_key(record: Mapping[str, Any]) -> str:

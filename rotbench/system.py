@@ -79,8 +79,11 @@ def lacking(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def store_lock(folder: Path) -> Iterator[None]:
-    """Hold the store's lock. The kernel frees it when the process ends; the owner file says whose it is."""
+def store_lock(folder: Path) -> Iterator[str]:
+    """Hold the store's lock. The kernel frees it when the process ends; the owner file says whose it is.
+
+    Yields what is to be told of an owner who ended without cleaning up, or "".
+    """
     owner = folder / ".owner.json"
     lock = filelock.FileLock(folder / ".lock")
     with lacking(folder / ".lock"):
@@ -91,8 +94,9 @@ def store_lock(folder: Path) -> Iterator[None]:
                 f"{folder} is in use by {_owner(owner)}", "Wait until it ends, or give another folder with --out."
             ) from None
     try:
+        left = f"{_owner(owner)} ended without cleaning up; its lock is taken over" if owner.exists() else ""
         write_durably(owner, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode())
-        yield
+        yield left
     finally:
         owner.unlink(missing_ok=True)
         lock.release()
@@ -152,23 +156,59 @@ class Stop:
         self.count += 1
 
 
-def start_process(
-    command: Sequence[str], log: Path, environment: Mapping[str, str], *, stdout: int | None = None
-) -> subprocess.Popen[bytes]:
-    """Start a process in a group of its own, its output going to ``log``.
+#: Of what a process prints, so much is kept from its beginning and as much from its end.
+LOG_BYTES = 512 * 1024
+
+
+class Process(subprocess.Popen[bytes]):
+    """A process that :func:`start_process` started; ``pump`` writes what it prints to its log."""
+
+    pump: threading.Thread
+
+    def close(self) -> None:
+        """Close the pipe on which the process watches for its parent's end, and let its log be written out."""
+        if self.stdin is not None:
+            self.stdin.close()
+        self.pump.join(timeout=2.0)
+
+
+def start_process(command: Sequence[str], log: Path, environment: Mapping[str, str]) -> Process:
+    """Start a process in a group of its own, what it prints going to ``log``, of which a bounded part is kept.
 
     Its standard input is a pipe from this process: when that ends, for whatever reason, :func:`end_with_parent` in
     the child sees the end of the pipe.
     """
-    with log.open("ab") as file:
-        return subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=file if stdout is None else stdout,
-            stderr=file,
-            env={**os.environ, **environment},
-            start_new_session=True,
-        )
+    process = Process(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, **environment},
+        start_new_session=True,
+    )
+    process.pump = threading.Thread(target=_keep_log, args=(process, log), name="log", daemon=True)
+    process.pump.start()
+    return process
+
+
+def _keep_log(process: Process, log: Path) -> None:
+    """Copy what a process prints: the beginning as it comes, the end when it ends."""
+    stream = process.stdout
+    if stream is None:
+        return
+    written, left_out, tail = 0, 0, b""
+    with contextlib.suppress(OSError, ValueError), log.open("ab", buffering=0) as file:
+        while chunk := os.read(stream.fileno(), 65536):
+            room = max(0, LOG_BYTES - written)
+            file.write(chunk[:room])
+            written += len(chunk[:room])
+            tail += chunk[room:]
+            left_out += max(0, len(tail) - LOG_BYTES)
+            tail = tail[-LOG_BYTES:]
+        if left_out:
+            file.write(f"\n.. {left_out:,} bytes are left out ..\n".encode())
+        file.write(tail)
+    stream.close()
 
 
 def python_command(module: str, *arguments: str) -> list[str]:
@@ -189,7 +229,7 @@ def python_environment(threads: int) -> dict[str, str]:
     return environment
 
 
-def end_group(process: subprocess.Popen[bytes], *, grace_seconds: float = 2.0) -> None:
+def end_group(process: Process, *, grace_seconds: float = 2.0) -> None:
     """End a process that :func:`start_process` started, and all that it started."""
     for number, wait in ((signal.SIGTERM, grace_seconds), (signal.SIGKILL, 10.0)):
         with contextlib.suppress(ProcessLookupError, PermissionError):

@@ -5,6 +5,7 @@ No step waits for the device: losses and scores are summed there and read once a
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -110,10 +111,37 @@ def make_optimizer(
     return adam(parameters, lr=lr, weight_decay=weight_decay, fused=True)
 
 
+@dataclass(frozen=True)
+class Snapshot:
+    """All that training goes on from after an epoch; what is random is drawn anew from (seed, purpose, epoch).
+
+    ``states`` are the state dicts of network, optimiser and scaler, tensors on the training device.
+    """
+
+    epoch: int
+    history: tuple[Row, ...]
+    ever_trained: frozenset[str]
+    views_seen: int
+    training_seconds: float
+    states: dict[str, Any]
+
+
+#: Called after each epoch but the last with its number and what makes a snapshot of it.
+Keep = Callable[[int, Callable[[], Snapshot]], None]
+
+
 def fit(
-    network: Network, feed: Feed, policy: Any, settings: TrainSettings, *, precision: str, report: Report
+    network: Network,
+    feed: Feed,
+    policy: Any,
+    settings: TrainSettings,
+    *,
+    precision: str,
+    report: Report,
+    resume: Snapshot | None = None,
+    keep: Keep = lambda epoch, take: None,
 ) -> Trained:
-    """Train ``network`` in place.
+    """Train ``network`` in place, from the start or on from a snapshot: the weights come out the same to the bit.
 
     ``policy`` is a freeze policy. ``report`` is called with a history row after each epoch and, about once a second,
     with ``{"epoch", "step", "steps", "images_per_second"}``, views over time within the epoch; in a history row a part
@@ -123,10 +151,16 @@ def fit(
     parameters, tensors = parameters_of(network), named_parameters(network)
     scaler = torch.amp.GradScaler(device, enabled=precision == "fp16")
     test_each_epoch = not len(feed.validation) if settings.test_each_epoch == "auto" else settings.test_each_epoch
-    history: list[Row] = []
-    ever_trained: set[str] = set()
-    views_seen, training_seconds = 0, 0.0
+    history: list[Row] = list(resume.history) if resume else []
+    ever_trained: set[str] = set(resume.ever_trained) if resume else set()
+    views_seen, training_seconds = (resume.views_seen, resume.training_seconds) if resume else (0, 0.0)
+    done = resume.epoch if resume else 0
+    if resume:
+        network.load_state_dict(resume.states["network"])
+        scaler.load_state_dict(resume.states["scaler"])
     for phase in phases_of(policy, settings.epochs):
+        if phase.last <= done:
+            continue
         optimizer = make_optimizer(
             list(tensors.values()),
             settings.optimizer,
@@ -135,7 +169,9 @@ def fit(
             momentum=settings.momentum,
             nesterov=settings.nesterov,
         )
-        for epoch in range(phase.first, phase.last + 1):
+        if resume and done >= phase.first:
+            optimizer.load_state_dict(resume.states["optimizer"])
+        for epoch in range(max(phase.first, done + 1), phase.last + 1):
             began = time.monotonic()
             trained = {p.name for p in parameters if policy.trainable(p, epoch, settings.epochs)}
             ever_trained |= trained
@@ -173,7 +209,23 @@ def fit(
             row |= {"lr": rate(feed.updates - 1), "seconds": time.monotonic() - began}
             history.append(row)
             report(row)
+            if epoch < settings.epochs:
+                states = {"network": network, "optimizer": optimizer, "scaler": scaler}
+                reached = (epoch, tuple(history), frozenset(ever_trained), views_seen, training_seconds)
+                keep(epoch, functools.partial(_snapshot, *reached, states))
     return Trained(tuple(history), frozenset(ever_trained), views_seen / training_seconds)
+
+
+def _snapshot(
+    epoch: int,
+    history: tuple[Row, ...],
+    ever_trained: frozenset[str],
+    views_seen: int,
+    training_seconds: float,
+    parts: Mapping[str, Any],
+) -> Snapshot:
+    states = {name: part.state_dict() for name, part in parts.items()}
+    return Snapshot(epoch, history, ever_trained, views_seen, training_seconds, states)
 
 
 def _train_epoch(

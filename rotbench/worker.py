@@ -1,8 +1,9 @@
 """One attempt at one run, in a process of its own: ``python -m rotbench.worker STORE RUN ATTEMPT``.
 
 The worker reads its request from the attempt's folder, writes how it fares to ``progress.jsonl``, and ends by
-committing the result, good or bad, to the same folder. Exit code 0 means that the attempt is committed; the exit code
-of a ``RotbenchError`` that the study must stop, for the reason in ``error.json``; anything else that the worker died.
+committing the result, good or bad, to the same folder. Exit code 0 means that the attempt is committed; 75 that it was
+asked to stop and has saved its state; the exit code of a ``RotbenchError`` that the study must stop, for the reason in
+``error.json``; anything else that the worker died.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ import json
 import sys
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rotbench.checkpoint import CHECKPOINT_SHARE, EXIT_STOPPED, Schedule, Stopped
 from rotbench.errors import RotbenchError
 from rotbench.store import commit, to_json
 from rotbench.system import end_with_parent
@@ -36,8 +38,16 @@ class Progress:
         self._file.write(json.dumps(entry) + "\n")
         self._file.flush()
         if "train_loss" in entry:
-            self.rows.append(entry)
-            self.lines.append(log_line(entry, self._epochs))
+            self._note(entry)
+
+    def resumed(self, history: Sequence[Mapping[str, Any]]) -> None:
+        """Take over what an earlier attempt has done: the log is what it would have been."""
+        for row in history:
+            self._note(row)
+
+    def _note(self, row: Mapping[str, Any]) -> None:
+        self.rows.append(row)
+        self.lines.append(log_line(row, self._epochs))
 
 
 def log_line(row: Mapping[str, float | None], epochs: int) -> str:
@@ -63,9 +73,12 @@ def main(arguments: list[str]) -> int:
         # Here, so that a heavy import that fails is a failure of the run and told as one.
         from rotbench.attempt import perform
 
-        made, files = perform(request, Path(store), progress.report)
+        schedule = Schedule(attempt, request["run"]["id"], request.get("checkpoint_share", CHECKPOINT_SHARE))
+        made, files = perform(request, Path(store), progress.report, progress.resumed, schedule)
         result.update(made)
         commit_result(attempt, request, result, files, progress)
+    except Stopped:
+        return EXIT_STOPPED
     except RotbenchError as error:
         (attempt / "error.json").write_bytes(
             to_json({"exit_code": error.exit_code, "what": error.what, "todo": error.todo})

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
-import threading
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -25,6 +21,8 @@ from rotbench.study import understand
 STUDY = """
 title = "toy"
 seeds = [0, 1]
+[train]
+epochs = 2
 [pretext.rotation]
 task = "rotation"
 [[matrix]]
@@ -156,30 +154,6 @@ def test_another_study_is_refused_before_anything_is_written(store: Store) -> No
     assert {path: path.stat().st_mtime_ns for path in store.folder.rglob("*")} == before
 
 
-def test_a_signal_ends_the_workers_and_the_next_run_goes_on(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TOY_BEHAVIOUR", "hang@random-below")
-    seen = threading.Event()
-
-    def interrupt() -> None:
-        while not (store.folder / "trained.txt").exists() or "random-below" not in (
-            (store.folder / "trained.txt").read_text()
-        ):
-            time.sleep(0.02)
-        seen.set()
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    thread = threading.Thread(target=interrupt, daemon=True)
-    thread.start()
-    ended, _ = drive(plan(), store)
-    thread.join()
-    assert seen.is_set()
-    assert ended.signal == signal.SIGTERM
-    assert (store.folder / "report.html").exists()
-    monkeypatch.setenv("TOY_BEHAVIOUR", "")
-    ended, _ = drive(plan(), store)
-    assert (ended.done, ended.signal) == (10, 0)
-
-
 def test_the_number_of_jobs_does_not_change_results(tmp_path: Path) -> None:
     made = plan()
     for jobs in (1, 2):
@@ -205,6 +179,8 @@ def plan_with(folder: Path, text: str, *changes: str) -> Plan:
 CHAIN = """
 title = "chain"
 seeds = [0]
+[train]
+epochs = 2
 [pretext.A]
 task = "mine"
 [[matrix]]

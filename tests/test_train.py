@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import io
+import os
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 import torch
 from torch import Tensor
 
+from rotbench.attempt import read_snapshot, snapshot_files
+from rotbench.checkpoint import save_checkpoint
 from rotbench.data import channel_statistics, updates_per_epoch
 from rotbench.feed import Feed
 from rotbench.hookspecs import STAGES, Parameter
 from rotbench.models import Network, build_backbone, named_parameters, parameters_of, state_sha256
 from rotbench.proof import Unproven, freeze_proof, start_proof
 from rotbench.settings import TrainSettings
+from rotbench.store import to_json
 from rotbench.streams import drawing
 from rotbench.tasks import Classification, Task
-from rotbench.train import Diverged, Phase, Trained, choose_precision, evaluate, fit, make_optimizer, phases_of, predict
+from rotbench.train import (
+    Diverged,
+    Phase,
+    Snapshot,
+    Trained,
+    choose_precision,
+    evaluate,
+    fit,
+    make_optimizer,
+    phases_of,
+    predict,
+)
 
 
 @dataclass(frozen=True)
@@ -232,3 +249,73 @@ def test_with_validation_the_test_images_are_scored_after_the_last_epoch_alone()
     beats = [row for row in rows if "images_per_second" in row]
     assert [(row["step"], row["steps"]) for row in beats if row["step"] == row["steps"]] == [(2, 2)] * 2
     assert all((row["images_per_second"] or 0) > 0 for row in beats)
+
+
+@dataclass(frozen=True)
+class InPhases:
+    """The head for two epochs, then everything with a new optimiser at half the learning rate."""
+
+    name: str = "in phases"
+    batchnorm: str = "train"
+
+    def trainable(self, parameter: Parameter, epoch: int, epochs: int) -> bool:
+        return parameter.stage == "fc" or epoch > 2
+
+    def restart(self, epoch: int, epochs: int) -> float | None:
+        return 0.5 if epoch == 3 else None
+
+
+def without_seconds(rows: Iterable[Mapping[str, float | None]]) -> list[dict[str, float | None]]:
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+@pytest.mark.parametrize("policy", [Below(stage="stem"), Below("train"), InPhases()], ids=lambda policy: policy.name)
+def test_training_that_goes_on_from_any_epoch_ends_in_the_same_bits(
+    tmp_path: Path, policy: Any, optimizer: str
+) -> None:
+    """Case 38: the state goes through the files of a checkpoint, as it does after a crash."""
+    torch.set_num_threads(1)
+    settings = TrainSettings(epochs=4, lr=0.01, optimizer=optimizer, weight_decay=0.01, step_epochs=2)  # type: ignore[arg-type]
+    kept: dict[int, dict[str, bytes]] = {}
+
+    def keep(epoch: int, take: Callable[[], Snapshot]) -> None:
+        kept[epoch] = snapshot_files(take())
+
+    whole = network()
+    done = fit(whole, feed(), policy, settings, precision="fp32", report=lambda row: None, keep=keep)
+    assert list(kept) == [1, 2, 3]  # after the last epoch the result itself is committed
+    expected = state_sha256(tensors(whole))
+    for epoch, files in kept.items():
+        save_checkpoint(tmp_path, "run-0", epoch, files)
+        made = network(seed=9)  # weights that must not matter
+        rows: list[Mapping[str, float | None]] = []
+        again = fit(
+            made,
+            feed(),
+            policy,
+            settings,
+            precision="fp32",
+            report=rows.append,
+            resume=read_snapshot(tmp_path / f"epoch-{epoch:06}"),
+        )
+        assert state_sha256(tensors(made)) == expected, epoch
+        assert without_seconds(again.history) == without_seconds(done.history)
+        assert again.ever_trained == done.ever_trained
+        assert [row["epoch"] for row in rows if "lr" in row] == list(range(epoch + 1, 5))
+
+
+def test_a_state_that_was_put_in_place_of_a_checkpoint_is_not_executed(tmp_path: Path) -> None:
+    """Case 37: even with a manifest that fits, what is read are tensors and nothing that runs."""
+
+    class Bomb:
+        def __reduce__(self) -> tuple[Any, tuple[str, ...]]:
+            return (os.system, (f"touch {tmp_path}/exploded",))
+
+    told = {"epoch": 1, "history": [], "ever_trained": [], "views_seen": 0, "training_seconds": 0.0}
+    buffer = io.BytesIO()
+    torch.save({"network": Bomb()}, buffer)
+    save_checkpoint(tmp_path, "run-0", 1, {"states.pt": buffer.getvalue(), "progress.json": to_json(told)})
+    with pytest.raises(Exception, match="Weights only load failed"):
+        read_snapshot(tmp_path / "epoch-000001")
+    assert not (tmp_path / "exploded").exists()

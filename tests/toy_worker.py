@@ -1,59 +1,112 @@
 """A worker in milliseconds, without torch: ``python toy_worker.py STORE RUN ATTEMPT``.
 
-It behaves as the run's variant asks: an init called ``crash``, ``raise`` or ``hang`` makes it do that.
+It trains by hashing: what an epoch gives depends on all epochs before it, so a lost, doubled or mixed epoch shows in
+the result. It commits a checkpoint after every epoch with the functions that real workers use, and goes on from one.
+TOY_BEHAVIOUR makes it misbehave, ``crash@below`` in runs whose id has ``below``; TOY_SECONDS is the length of an epoch;
+TOY_CUT the number of the operation at which the first attempt at a downstream run is killed.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
-from rotbench.store import commit, to_json
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from rotbench.checkpoint import EXIT_STOPPED, STOP, save_checkpoint
+from rotbench.store import commit, read_manifest, read_verified, to_json
+from rotbench.system import end_with_parent
+from tests.power_cut import PowerCut
 
 
-def main(store: str, run_id: str, number: str) -> None:
-    attempt = Path(store) / "attempts" / f"{run_id}.{number}"
-    run = json.loads((attempt / "request.json").read_bytes())["run"]
-    with (Path(store) / "trained.txt").open("a") as file:
-        file.write(f"{run_id}\n")
+def main(store: Path, run_id: str, number: str) -> int:
+    attempt = store / "attempts" / f"{run_id}.{number}"
+    request = json.loads((attempt / "request.json").read_bytes())
+    run = request["run"]
+    end_with_parent()
+    note(store / "trained.txt", run_id)
+    if os.environ.get("TOY_CUT") and number == "1" and run["kind"] == "downstream":
+        PowerCut(int(os.environ["TOY_CUT"])).arm()
     for parent in run["needs"]:
-        assert (Path(store) / "runs" / parent / "manifest.json").exists()
-    behaviour = os.environ.get("TOY_BEHAVIOUR", "")
-    what, _, where = behaviour.partition("@")
-    if where and where in run_id:
-        if what == "crash":
-            os._exit(3)
-        if what == "hang":
-            time.sleep(600)
-    failed = bool(where) and where in run_id and what == "fail"
-    accuracy = 0.5 + run["seed"] / 100
-    history = [
-        {
-            "epoch": epoch,
-            "train_loss": 1.0,
-            "train_accuracy": accuracy,
-            "test_loss": 1.0,
-            "test_accuracy": accuracy,
-            "lr": 0.1,
-            "seconds": 0.01,
-        }
-        for epoch in (1, 2)
-    ]
-    with (attempt / "progress.jsonl").open("w") as file:
-        file.writelines(json.dumps(row) + "\n" for row in history)
-    result = {
+        assert (store / "runs" / parent / "manifest.json").exists()
+    behaviour, _, where = os.environ.get("TOY_BEHAVIOUR", "").partition("@")
+    behaviour = behaviour if where and where in run_id else ""
+    misbehave(behaviour)
+    state, rows = restored(store, request)
+    epochs = run["settings"]["train"]["epochs"]
+    for epoch in range(len(rows) + 1, epochs + 1):
+        time.sleep(float(os.environ.get("TOY_SECONDS", "0")))
+        state = hashlib.sha256(f"{state} {epoch}".encode()).hexdigest()
+        note(store / "events.txt", f"trained {run_id} {epoch}")
+        rows.append(row(epoch, int(state[:8], 16) / 16**8))
+        with (attempt / "progress.jsonl").open("a") as file:
+            file.write(json.dumps(rows[-1]) + "\n")
+        if epoch < epochs:
+            save_checkpoint(attempt, run_id, epoch, {"state.json": to_json({"state": state, "rows": rows})})
+            note(store / "events.txt", f"committed {run_id} {epoch}")
+        if (attempt / STOP).exists():
+            return EXIT_STOPPED
+    failed = behaviour == "fail"
+    result: dict[str, Any] = {
         "error": "it was to fail" if failed else None,
         "diverged": False,
-        "history": history,
-        "final": None if failed else {"test_accuracy": accuracy, "test_loss": 1.0},
+        "history": rows,
+        "final": None if failed else {"test_accuracy": rows[-1]["test_accuracy"], "test_loss": 1.0},
         "provenance": {},
         "train_seconds": 0.02,
     }
-    files = {"run.json": to_json(run), "result.json": to_json(result), "log.txt": b"epoch 1\nepoch 2\n"}
+    log = "".join(f"epoch {entry['epoch']}\n" for entry in rows)
+    files = {"run.json": to_json(run), "result.json": to_json(result), "log.txt": log.encode()}
     commit(attempt, run_id, "failed" if failed else "done", files)
+    return 0
 
 
-main(*sys.argv[1:])
+def note(path: Path, line: str) -> None:
+    """One line, appended at once, for the tests to count."""
+    with path.open("a") as file:
+        file.write(line + "\n")
+
+
+def misbehave(behaviour: str) -> None:
+    if behaviour == "crash":
+        os._exit(3)
+    if behaviour == "exit":
+        os._exit(0)
+    if behaviour == "segfault":
+        import ctypes
+
+        ctypes.string_at(0)
+    if behaviour == "hang":
+        time.sleep(600)
+    if behaviour == "shout":
+        for _ in range(200):
+            print("x" * 1_000_000)
+
+
+def restored(store: Path, request: dict[str, Any]) -> tuple[str, list[dict[str, Any]]]:
+    """The state and the rows to go on from."""
+    if not request["resume"]:
+        return str(request["run"]["seed"]), []
+    folder = store / "attempts" / request["resume"]
+    told = json.loads(read_verified(folder, "state.json", read_manifest(folder)))
+    return told["state"], told["rows"]
+
+
+def row(epoch: int, accuracy: float) -> dict[str, Any]:
+    return {
+        "epoch": epoch,
+        "train_loss": 1.0,
+        "train_accuracy": accuracy,
+        "test_loss": 1.0,
+        "test_accuracy": accuracy,
+        "lr": 0.1,
+        "seconds": 0.01,
+    }
+
+
+sys.exit(main(Path(sys.argv[1]), sys.argv[2], sys.argv[3]))

@@ -1,0 +1,85 @@
+"""A study on the toy worker, in a process of its own: ``python -m tests.toy_study STORE [JOBS [small]]``.
+
+What the tests of faults kill, stop and start again. It holds the store's lock as the command line does.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rotbench.driver import Ended, Orders, report_writer, run_study
+from rotbench.engine import LocalEngine
+from rotbench.errors import RotbenchError
+from rotbench.plan import Plan, make_plan
+from rotbench.price import Paces
+from rotbench.registry import load_registry
+from rotbench.source import parse_source
+from rotbench.store import Store
+from rotbench.study import understand
+from rotbench.system import store_lock
+from rotbench.terminal import Lines, Outlook
+
+STUDY = """
+title = "toy"
+seeds = [0, 1]
+[train]
+epochs = 4
+[pretext.rotation]
+task = "rotation"
+[[matrix]]
+init = ["random", "rotation"]
+"""
+
+
+#: For what is done at every operation on the store: a parent and a child, two epochs each.
+SMALL = """
+title = "toy"
+[train]
+epochs = 2
+[pretext.rotation]
+task = "rotation"
+[[run]]
+init = "rotation"
+"""
+
+
+def toy_command(store: Path, run_id: str, number: str) -> Sequence[str]:
+    return [sys.executable, str(Path(__file__).parent / "toy_worker.py"), str(store), run_id, number]
+
+
+def nothing(folder: Path) -> Sequence[str]:
+    return [sys.executable, "-c", ""]
+
+
+def toy_plan(text: str = STUDY) -> Plan:
+    study, faults = understand(parse_source(text, "toy.toml"), Path())
+    return make_plan(study, faults, load_registry(shipped_only=True), Path())
+
+
+def toy_run(folder: Path, orders: Orders, text: str = STUDY) -> Ended:
+    """One command, from taking the lock to the report."""
+    plan, store = toy_plan(text), Store(folder)
+    store.create()
+    screen = Lines(plan.runs, Outlook(plan.runs, Paces(), orders.jobs))
+    with store_lock(folder) as left:
+        if left:
+            screen.note(left)
+        return run_study(
+            plan, store, LocalEngine(toy_command, nothing), orders, screen, "rotbench run", report_writer(store)
+        )
+
+
+def main(arguments: list[str]) -> int:
+    try:
+        orders = Orders(jobs=int(arguments[1]) if arguments[1:] else 2)
+        ended = toy_run(Path(arguments[0]), orders, SMALL if arguments[2:] else STUDY)
+    except RotbenchError as error:
+        print(error.what, error.todo, sep="\n", file=sys.stderr)
+        return error.exit_code
+    return 128 + ended.signal if ended.signal else int(bool(ended.failed))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
