@@ -127,6 +127,7 @@ def run_study(
         finally:
             for active in state.active:
                 active.handle.end()
+            store.sweep()
             write()
     standing = standings(store, records)
     return Ended(

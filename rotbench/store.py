@@ -163,12 +163,16 @@ class Store:
             except Damaged as damage:
                 told.append(f"{damage}; the attempt is not used")
                 (attempt / MANIFEST).unlink(missing_ok=True)
+        self.sweep()
+        return told
+
+    def sweep(self) -> None:
+        """Throw away attempts with nothing to go on from, and those at runs that are published; none may be running."""
         for attempt in sorted(self.attempts.iterdir()):
             run_id = attempt.name.rpartition(".")[0]
             resumable = any(attempt.glob(f"epoch-*/{MANIFEST}")) and not (self.runs / run_id).exists()
             if not resumable and ((attempt / "request.json").exists() or not any(attempt.iterdir())):
                 shutil.rmtree(attempt, ignore_errors=True)
-        return told
 
     def set_aside(self, run_id: str) -> None:
         """Move a result out of the way, to ``quarantine/``."""

@@ -23,8 +23,9 @@ import pytest
 
 from rotbench.checkpoint import committed_epochs, newest_checkpoint
 from rotbench.driver import Orders
+from rotbench.errors import EnvironmentLacking
 from rotbench.store import Store, verify_folder
-from tests.program import ROOT
+from tests.program import ROOT, rotbench
 from tests.toy_study import toy_plan, toy_run
 
 RESULTS = ("results.json", "results.csv", "report.html")
@@ -259,7 +260,7 @@ def test_case_5_when_only_the_driver_is_killed_its_workers_end_and_the_lock_is_f
 def interrupted(tmp_path: Path) -> Path:
     """A store of which the first pretext run has two committed epochs, and nothing runs."""
     folder = tmp_path / "results"
-    process = start(folder, "1", TOY_SECONDS="0.05")
+    process = start(folder, "1", TOY_SECONDS="0.5")  # long enough to be caught between two epochs on a busy machine
     until(lambda: len(committed_epochs(Store(folder), victim())) == 2)
     kill_all(process, folder)
     return folder
@@ -523,3 +524,69 @@ def test_case_38_jobs_hash_seed_locale_and_time_zone_change_nothing(
     assert outcome(folder) == undisturbed
     finish(folder, jobs, **environment)
     assert outcome(folder) == undisturbed
+
+
+# Cases 12, 36, 45 and 46
+
+
+@pytest.mark.skipif(not Path("/sys/kernel").exists(), reason="needs a folder that nobody may write to")
+def test_case_12_a_folder_that_cannot_be_written_is_told_before_training(tmp_path: Path) -> None:
+    process = start(Path("/sys/kernel/results"))
+    _, error = process.communicate(timeout=30)
+    assert process.returncode == 4
+    assert "/sys/kernel/results cannot be written" in error.decode()
+    assert "--out" in error.decode()
+
+
+def test_case_36_verify_finds_one_flipped_byte_in_any_kind_of_file_and_names_it(tmp_path: Path) -> None:
+    folder = tmp_path / "results"
+    finish(folder, "1", "small")
+    kinds = 0
+    for run in sorted((folder / "runs").iterdir()):
+        for path in sorted(run.iterdir()):
+            if path.suffix == ".log":
+                continue  # what a worker printed is kept, and nothing relies on it
+            whole = path.read_bytes()
+            path.write_bytes(whole[:5] + bytes([whole[5] ^ 1]) + whole[6:])
+            done = rotbench(tmp_path, "verify")
+            assert done.returncode == 3, path
+            assert str(path.relative_to(tmp_path)) in done.stderr
+            path.write_bytes(whole)
+            kinds += 1
+    assert rotbench(tmp_path, "verify").returncode == 0
+    assert kinds == 2 * 4
+
+
+def test_case_45_without_a_home_and_on_a_dumb_terminal_nothing_changes(
+    tmp_path: Path, undisturbed: dict[str, bytes]
+) -> None:
+    folder = tmp_path / "results"
+    finish(folder, HOME="/nonexistent", TERM="dumb", COLUMNS="3", XDG_CACHE_HOME="/nonexistent")
+    assert outcome(folder) == undisturbed
+
+
+def test_case_46_with_few_file_handles_nothing_changes(tmp_path: Path, undisturbed: dict[str, bytes]) -> None:
+    folder = tmp_path / "results"
+    limited = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40)); "
+        "from tests.toy_study import main; sys.exit(main(sys.argv[1:]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", limited, str(folder)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert outcome(folder) == undisturbed
+
+
+def test_a_disk_without_room_is_told_before_anything_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rotbench.driver.free_bytes", lambda folder: 50_000_000)
+    with pytest.raises(EnvironmentLacking, match=r"50 MB free; the study needs about \d+ MB"):
+        toy_run(tmp_path / "results", Orders(jobs=2))
+    assert not (tmp_path / "results" / "trained.txt").exists()

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
-from rotbench.system import end_group, python_command, start_process
+import pytest
+
+from rotbench.system import end_group, python_command, start_process, write_durably
 
 CHILD = "import time; from rotbench.system import end_with_parent; end_with_parent(); print('up', flush=True); {}"
 PARENT = """
@@ -93,3 +97,48 @@ def test_files_beside_a_study_do_not_stand_in_for_modules(tmp_path: Path) -> Non
     os.close(writing)
     assert "current folder" not in done.stderr
     assert "FileNotFoundError" in done.stderr
+
+
+def operations(monkeypatch: pytest.MonkeyPatch, stop_at: int | None = None) -> list[str]:
+    """What is asked of the operating system from now on; the power fails at the operation of that number."""
+    done: list[str] = []
+
+    def counted(name: str, function: Any) -> Any:
+        def call(*arguments: Any, **options: Any) -> Any:
+            done.append(name)
+            if stop_at is not None and len(done) >= stop_at:
+                raise PowerFailure
+            return function(*arguments, **options)
+
+        return call
+
+    for name in ("fsync", "replace", "unlink"):
+        monkeypatch.setattr(os, name, counted(name, getattr(os, name)))
+    return done
+
+
+class PowerFailure(BaseException):
+    pass
+
+
+def test_a_file_is_synced_before_it_takes_its_name_and_the_folder_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name that reaches the disk before the content is a file of zeros after a power cut."""
+    done = operations(monkeypatch)
+    write_durably(tmp_path / "file", b"new")
+    assert done == ["fsync", "replace", "fsync"]
+
+
+def test_a_write_that_is_cut_short_leaves_the_old_content_or_the_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    for stop_at in range(1, 5):
+        (tmp_path / "file").write_bytes(b"old")
+        with monkeypatch.context() as patch:
+            operations(patch, stop_at)
+            with contextlib.suppress(PowerFailure):
+                write_durably(tmp_path / "file", b"new")
+        found.append((tmp_path / "file").read_bytes())
+    assert found == [b"old", b"old", b"new", b"new"]

@@ -1,0 +1,164 @@
+"""Real training that is killed and goes on: the weights, the numbers and the page are those of one that was not."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rotbench.checkpoint import committed_epochs
+from rotbench.driver import Orders, report_writer, run_study
+from rotbench.engine import LocalEngine
+from rotbench.plan import Plan, make_plan
+from rotbench.price import Paces
+from rotbench.registry import load_registry
+from rotbench.source import parse_source
+from rotbench.store import Store
+from rotbench.study import understand
+from rotbench.terminal import Lines, Outlook
+from tests.program import ROOT, rotbench
+
+STUDY = """
+title = "Killed"
+[train]
+epochs = 5
+batch_size = 64
+lr = 0.001
+[pretext.rotation]
+task = "rotation"
+epochs = 2
+[[matrix]]
+init = ["rotation"]
+labels_per_class = 20
+"""
+
+
+def weights(folder: Path) -> dict[str, bytes]:
+    """The weights and predictions of every run."""
+    return {f"{path.parent.name}/{path.name}": path.read_bytes() for path in folder.glob("runs/*/*.safetensors")}
+
+
+def told(folder: Path) -> list[dict[str, Any]]:
+    """The runs of results.json without what a clock measured."""
+    runs = json.loads((folder / "results.json").read_text())["runs"]
+    for run in runs:
+        for name in ("train_seconds", "images_per_second"):
+            run.pop(name)
+        run["log"] = re.sub(r" [\d.]+ s$", "", run["log"], flags=re.MULTILINE)
+        for row in run["history"]:
+            row.pop("seconds")
+    return list(runs)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    (folder / "study.toml").write_text(STUDY)
+    assert rotbench(folder, "run", "study.toml").returncode == 0
+    assert len(weights(folder / "results")) == 2
+    return folder / "results"
+
+
+def killed_command(store: Path, run_id: str, number: str) -> list[str]:
+    return [sys.executable, str(ROOT / "tests" / "killed_worker.py"), str(store), run_id, number]
+
+
+def plan() -> Plan:
+    study, faults = understand(parse_source(STUDY, "study.toml"), Path())
+    return make_plan(study, faults, load_registry(shipped_only=True), Path())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "operation",
+    [
+        3,  # in the first checkpoint, before its files are all there
+        14,  # in the second, between its files and its manifest
+        24,  # later on
+    ],
+)
+def test_case_3_a_worker_that_is_killed_in_a_checkpoint_goes_on_from_the_one_before(
+    tmp_path: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch, operation: int
+) -> None:
+    monkeypatch.setenv("REAL_CUT", str(operation))
+    store, made = Store(tmp_path / "results"), plan()
+    store.create()
+    screen = Lines(made.runs, Outlook(made.runs, Paces(), 1), quiet=True)
+    orders = Orders(jobs=1, checkpoint_share=1e9)  # a checkpoint after every epoch
+    ended = run_study(made, store, LocalEngine(killed_command), orders, screen, "x", report_writer(store))
+    assert (ended.done, ended.failed) == (2, 0)
+    assert weights(store.folder) == weights(undisturbed)
+    assert told(store.folder) == told(undisturbed)
+
+
+def test_case_3_killed_in_an_epoch_and_stopped_by_a_signal_the_weights_are_the_same(
+    tmp_path: Path, undisturbed: Path
+) -> None:
+    """One signal saves at the end of an epoch; then everything is killed in the middle of one; then it is finished."""
+    (tmp_path / "study.toml").write_text(STUDY)
+    store = Store(tmp_path / "results")
+    downstream = next(run.id for run in plan().runs if run.kind == "downstream")
+    process = begin(tmp_path)
+    wait_for(lambda: epochs_of(store, downstream) >= 1)
+    os.kill(process.pid, signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert b"stopped, 1 of 2 done, run again to continue" in error
+    saved = committed_epochs(store, downstream)
+    assert [checkpoint.epoch for checkpoint in saved] != []
+    assert f"goes on after epoch {saved[0].epoch} of 5" in rotbench(tmp_path, "plan", "study.toml").stdout
+
+    process = begin(tmp_path)
+    wait_for(lambda: epochs_of(store, downstream) > 0)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert rotbench(tmp_path, "run", "study.toml").returncode == 0
+    assert weights(store.folder) == weights(undisturbed)
+    assert told(store.folder) == told(undisturbed)
+    assert list(store.attempts.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_case_3_killed_while_the_report_is_written_it_is_written_anew(tmp_path: Path, undisturbed: Path) -> None:
+    (tmp_path / "study.toml").write_text(STUDY)
+    (tmp_path / "results").symlink_to(undisturbed)
+    pages = {name: (undisturbed / name).read_bytes() for name in ("report.html", "results.json", "results.csv")}
+    (undisturbed / "report.html").unlink()
+    process = begin(tmp_path)
+    wait_for(lambda: list(undisturbed.glob(".report.html.*.partial")) or (undisturbed / "report.html").exists())
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert rotbench(tmp_path, "run", "study.toml").returncode == 0
+    assert {name: (undisturbed / name).read_bytes() for name in pages} == pages
+
+
+def begin(folder: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "rotbench", "run", "study.toml", "--jobs", "1"],
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        start_new_session=True,
+    )
+
+
+def epochs_of(store: Store, run_id: str) -> int:
+    """How many epochs the latest attempt at a run has reported."""
+    files = sorted(store.attempts.glob(f"{run_id}.*/progress.jsonl"), key=lambda path: int(path.parent.suffix[1:]))
+    return files[-1].read_text().count("train_loss") if files else 0
+
+
+def wait_for(condition: Any, seconds: float = 90.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.01)
