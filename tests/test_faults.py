@@ -242,7 +242,7 @@ def test_case_5_when_only_the_driver_is_killed_its_workers_end_and_the_lock_is_f
     tmp_path: Path, undisturbed: dict[str, bytes]
 ) -> None:
     folder = tmp_path / "results"
-    process = start(folder, TOY_SECONDS="0.3")
+    process = start(folder, TOY_SECONDS="1.5")  # what is left to train takes longer than workers may live
     until(lambda: committed_epochs(Store(folder), victim()))
     process.kill()
     process.communicate()

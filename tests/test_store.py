@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from rotbench.checkpoint import save_checkpoint
 from rotbench.errors import EnvironmentLacking, StoreUnusable
 from rotbench.store import Damaged, Store, commit, read_manifest, standings, to_json, verify_folder
 from rotbench.system import store_lock, write_durably
@@ -177,3 +178,19 @@ def test_the_same_hash_is_the_same_run_whatever_the_words_before_it(store: Store
     store.publish(attempt(store, record("random-s0-0123456789ab")))
     (standing,) = standings(store, [record("random-lr-0-01-s0-0123456789ab", variant={"lr": 0.01})]).values()
     assert (standing.state, standing.stored) == ("done", "random-s0-0123456789ab")
+
+
+def test_the_manifest_is_written_after_all_that_it_tells_of(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the commit: what has one is whole, whatever was cut short before it."""
+    written: list[str] = []
+
+    def write(path: Path, content: bytes) -> None:
+        written.append(path.name)
+        write_durably(path, content)
+
+    monkeypatch.setattr("rotbench.store.write_durably", write)
+    folder = attempt(store, record())
+    assert written == ["request.json", "run.json", "result.json", "log.txt", "manifest.json"]
+    written.clear()
+    save_checkpoint(folder, "a-s0-0123", 1, {"states.pt": b"x", "progress.json": b"y"})
+    assert written == ["states.pt", "progress.json", "manifest.json"]
