@@ -80,6 +80,12 @@ def newest_checkpoint(store: Store, run_id: str) -> tuple[Checkpoint | None, lis
     return None, told
 
 
+def prune_checkpoints(store: Store, run_id: str) -> None:
+    """Of a run that was interrupted often, keep the latest checkpoints alone: each is three times its weights."""
+    for checkpoint in committed_epochs(store, run_id)[KEPT:]:
+        shutil.rmtree(checkpoint.folder, ignore_errors=True)
+
+
 def ask_to_stop(attempt: Path) -> None:
     """Ask the worker of an attempt to save at the end of its epoch and to end."""
     with contextlib.suppress(OSError):

@@ -13,7 +13,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from rotbench.architecture import backbone_bytes
-from rotbench.checkpoint import CHECKPOINT_SHARE, EXIT_STOPPED, ask_to_stop, newest_checkpoint
+from rotbench.checkpoint import (
+    CHECKPOINT_SHARE,
+    EXIT_STOPPED,
+    ask_to_stop,
+    newest_checkpoint,
+    prune_checkpoints,
+)
 from rotbench.engine import Engine, Handle
 from rotbench.errors import BadInput, EnvironmentLacking, RotbenchError, told_again
 from rotbench.plan import Plan, Run
@@ -344,6 +350,7 @@ def _start(plan: Plan, store: Store, engine: Engine, orders: Orders, state: _Sta
     checkpoint, damages = newest_checkpoint(store, run.id)
     for damage in damages:
         watcher.note(damage)
+    prune_checkpoints(store, run.id)
     request = {
         "run": run_record(run),
         "plugins": [asdict(reference) for reference in run.plugins],

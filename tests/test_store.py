@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rotbench.checkpoint import save_checkpoint
+from rotbench.checkpoint import Schedule, Stopped, committed_epochs, prune_checkpoints, save_checkpoint
 from rotbench.errors import EnvironmentLacking, StoreUnusable
 from rotbench.store import Damaged, Store, commit, read_manifest, standings, to_json, verify_folder
 from rotbench.system import store_lock, write_durably
@@ -194,3 +194,43 @@ def test_the_manifest_is_written_after_all_that_it_tells_of(store: Store, monkey
     written.clear()
     save_checkpoint(folder, "a-s0-0123", 1, {"states.pt": b"x", "progress.json": b"y"})
     assert written == ["states.pt", "progress.json", "manifest.json"]
+
+
+def test_of_many_interrupted_attempts_the_latest_two_epochs_are_kept(store: Store) -> None:
+    asked = record()
+    for epoch in range(1, 12):
+        folder = store.open_attempt(asked["id"], {"run": asked})
+        save_checkpoint(folder, asked["id"], epoch, {"states.pt": b"x"})
+    assert len(committed_epochs(store, asked["id"])) == 11
+    prune_checkpoints(store, asked["id"])
+    assert [checkpoint.epoch for checkpoint in committed_epochs(store, asked["id"])] == [11, 10]
+    # Within one attempt no more than two are ever there.
+    for epoch in range(12, 20):
+        save_checkpoint(folder, asked["id"], epoch, {"states.pt": b"x"})
+    assert [checkpoint.epoch for checkpoint in committed_epochs(store, asked["id"])] == [19, 18, 10]
+
+
+def test_a_checkpoint_is_due_when_a_twentieth_of_the_time_pays_for_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("rotbench.checkpoint.time.monotonic", lambda: now[0])
+    folder = store.open_attempt("a-s0-0123", {"run": record()})
+    schedule = Schedule(folder, "a-s0-0123", share=0.05, _last=0.0)
+    saved = []
+
+    def take() -> dict[str, bytes]:
+        now[0] += 2.0  # what it costs
+        saved.append(round(now[0]))
+        return {"states.pt": b"x"}
+
+    for epoch in range(1, 101):
+        now[0] += 10.0
+        schedule.epoch_ended(epoch, size=150_000_000, take=take)  # guessed to cost one second
+    # The first once 20 seconds had passed; from then on one every 40.
+    assert saved[:4] == [22, 64, 106, 148]
+    assert schedule.seconds / now[0] <= 0.05
+    (folder / "stop").touch()
+    with pytest.raises(Stopped):
+        schedule.epoch_ended(101, size=1, take=take)
+    assert committed_epochs(store, "a-s0-0123")[0].epoch == 101

@@ -8,6 +8,8 @@ import struct
 import subprocess
 import sys
 import tarfile
+import threading
+import time
 import urllib.error
 from collections.abc import Callable
 from pathlib import Path
@@ -226,6 +228,30 @@ def test_a_download_arrives_whole_and_in_silence(
         assert [entry.name for entry in place.iterdir() if entry.is_dir()] == [known.base_folder]
     assert kept.stat().st_ino == inode  # what was there is left alone
     assert capfd.readouterr() == ("", "")
+
+
+def test_of_two_that_need_the_same_data_at_once_one_downloads(datasets: ModuleType, tmp_path: Path) -> None:
+    content = b"pictures"
+    files = {"set/pictures": hashlib.md5(content, usedforsecurity=False).hexdigest()}
+    downloads = []
+
+    def download(folder: Path) -> None:
+        downloads.append(folder)
+        time.sleep(0.3)
+        (folder / "set").mkdir()
+        (folder / "set" / "pictures").write_bytes(content)
+
+    def prepare() -> None:
+        datasets._prepare("set", tmp_path, files, download, "fetch it")
+
+    threads = [threading.Thread(target=prepare) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(downloads) == 1
+    assert (tmp_path / "set" / "pictures").read_bytes() == content
+    assert [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")] == ["set"]
 
 
 def test_a_download_with_a_wrong_checksum_is_not_kept(
