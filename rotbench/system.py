@@ -6,6 +6,7 @@ Written for Linux and other POSIX systems; another system is supported by anothe
 from __future__ import annotations
 
 import contextlib
+import datetime
 import errno
 import json
 import os
@@ -18,6 +19,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import filelock
 
@@ -95,11 +97,25 @@ def store_lock(folder: Path) -> Iterator[str]:
             ) from None
     try:
         left = f"{_owner(owner)} ended without cleaning up; its lock is taken over" if owner.exists() else ""
-        write_durably(owner, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode())
+        write_durably(owner, json.dumps(_this_process()).encode())
         yield left
     finally:
         owner.unlink(missing_ok=True)
         lock.release()
+
+
+def _this_process() -> dict[str, Any]:
+    """Who holds a lock: enough to tell it from another process that has its number later."""
+    started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return {"pid": os.getpid(), "host": socket.gethostname(), "boot": _boot_id(), "started": started}
+
+
+def _boot_id() -> str:
+    """What Linux calls this start of the machine; "" elsewhere."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
 
 
 def in_use(folder: Path) -> bool:
@@ -107,6 +123,8 @@ def in_use(folder: Path) -> bool:
     try:
         owner = json.loads((folder / ".owner.json").read_bytes())
         if owner["host"] == socket.gethostname():
+            if owner["boot"] != _boot_id():
+                return False
             os.kill(owner["pid"], 0)
         return True
     except (OSError, ValueError, KeyError, TypeError):
@@ -130,7 +148,8 @@ def ending_on_sigterm() -> Iterator[None]:
 def _owner(path: Path) -> str:
     try:
         owner = json.loads(path.read_bytes())
-        return f"process {owner['pid']} on {owner['host']}"
+        since = f" since {owner['started']}" if "started" in owner else ""
+        return f"process {owner['pid']} on {owner['host']}{since}"
     except (OSError, ValueError, KeyError, TypeError):
         return "another process"
 

@@ -11,7 +11,7 @@ import pytest
 from rotbench.checkpoint import Schedule, Stopped, committed_epochs, prune_checkpoints, save_checkpoint
 from rotbench.errors import EnvironmentLacking, StoreUnusable
 from rotbench.store import Damaged, Store, commit, read_manifest, standings, to_json, verify_folder
-from rotbench.system import store_lock, write_durably
+from rotbench.system import in_use, store_lock, write_durably
 
 
 def record(run_id: str = "a-s0-0123", **changes: Any) -> dict[str, Any]:
@@ -147,8 +147,14 @@ def test_the_lock_names_its_owner(tmp_path: Path) -> None:
         store_lock(tmp_path),
     ):
         pass
-    with store_lock(tmp_path):
-        pass
+    assert in_use(tmp_path) is False
+    with store_lock(tmp_path) as left:
+        assert left == ""
+        assert in_use(tmp_path)
+        owner = json.loads((tmp_path / ".owner.json").read_bytes())
+        # After the machine was started anew the number may be another process's.
+        (tmp_path / ".owner.json").write_text(json.dumps({**owner, "boot": "another"}))
+        assert not in_use(tmp_path)
 
 
 def test_a_failed_write_leaves_the_old_content_and_nothing_else(tmp_path: Path) -> None:
