@@ -119,7 +119,8 @@ def read_snapshot(folder: Path) -> Snapshot:
     """What a checkpoint holds, hashed before it is read. Raises :class:`~rotbench.store.Damaged`."""
     manifest = read_manifest(folder)
     told = json.loads(read_verified(folder, "progress.json", manifest))
-    states = torch.load(io.BytesIO(read_verified(folder, "states.pt", manifest)), weights_only=True)
+    content = io.BytesIO(read_verified(folder, "states.pt", manifest))
+    states = torch.load(content, map_location="cpu", weights_only=True)
     return Snapshot(
         epoch=told["epoch"],
         history=tuple(told["history"]),

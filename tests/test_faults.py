@@ -161,11 +161,12 @@ def test_case_2_the_driver_killed_at_every_ninth_operation(tmp_path: Path) -> No
 @pytest.mark.slow
 def test_case_2_a_worker_killed_at_every_operation_in_turn(tmp_path: Path) -> None:
     """Within a checkpoint, between its files and its manifest, in the commit of the result."""
-    assert kill_worker_at_operations(tmp_path, step=1) > 30
+    # Opened, synced, renamed and its folder synced: each of two files of a checkpoint and four of a result.
+    assert kill_worker_at_operations(tmp_path, step=1) >= 4 * (2 + 4)
 
 
 def test_case_2_a_worker_killed_at_every_ninth_operation(tmp_path: Path) -> None:
-    assert kill_worker_at_operations(tmp_path, step=9) > 3
+    assert kill_worker_at_operations(tmp_path, step=9) >= 3
 
 
 def kill_worker_at_operations(tmp_path: Path, step: int) -> int:
