@@ -21,12 +21,12 @@ from rotbench.checkpoint import (
     prune_checkpoints,
 )
 from rotbench.engine import Engine, Handle
-from rotbench.errors import BadInput, EnvironmentLacking, RotbenchError, told_again
+from rotbench.errors import BadInput, EnvironmentLacking
 from rotbench.plan import Plan, Run
 from rotbench.price import Paces, kept_bytes, paces_of
 from rotbench.results import collect, describe
 from rotbench.spoken import megabytes
-from rotbench.store import Damaged, Standing, Store, commit, run_record, standings, to_json, verify_folder
+from rotbench.store import Damaged, Standing, Store, commit, left_error, run_record, standings, to_json, verify_folder
 from rotbench.system import Stop, free_bytes, write_durably
 
 POLL_SECONDS = 0.1
@@ -419,15 +419,6 @@ def _end(store: Store, state: _State, active: _Active, code: int, watcher: Watch
     else:
         state.done.add(run.id)
         watcher.ended(run, "done", "")
-
-
-def left_error(folder: Path) -> RotbenchError | None:
-    """The error for which a worker or the preparation stopped the study, if it left one."""
-    try:
-        left = json.loads((folder / "error.json").read_bytes())
-    except (OSError, ValueError):
-        return None
-    return told_again(left["exit_code"], left["what"], left["todo"])
 
 
 def _death(code: int) -> str:

@@ -9,12 +9,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rotbench.driver import left_error, preparation, surroundings
+from rotbench.driver import preparation, surroundings
 from rotbench.engine import prepare_command
 from rotbench.errors import EnvironmentLacking
 from rotbench.plan import Plan, Run
 from rotbench.price import Paces, unpriced
-from rotbench.store import run_record, to_json
+from rotbench.store import left_error, run_record, to_json
 from rotbench.system import end_group, ending_on_sigterm, python_command, python_environment, start_process
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from rotbench.errors import BadInput, EnvironmentLacking, RotbenchError
 from rotbench.hookspecs import keywords
 from rotbench.registry import PluginReference, load_plugin
-from rotbench.store import to_json
+from rotbench.store import leave_error
 from rotbench.system import end_with_parent
 
 
@@ -27,10 +27,7 @@ def main(arguments: list[str]) -> int:
     try:
         prepare(json.loads((folder / "request.json").read_bytes()))
     except RotbenchError as error:
-        (folder / "error.json").write_bytes(
-            to_json({"exit_code": error.exit_code, "what": error.what, "todo": error.todo})
-        )
-        return error.exit_code
+        return leave_error(folder, error)
     return 0
 
 

@@ -22,12 +22,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from rotbench.errors import StoreUnusable
+from rotbench.errors import RotbenchError, StoreUnusable, told_again
 from rotbench.plan import RESULTS_VERSION, Run
 from rotbench.system import in_use, lacking, sync_folder, write_durably
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+ERROR = "error.json"
 
 Status = Literal["done", "failed", "partial"]
 
@@ -212,6 +213,21 @@ class Store:
 
     def _attempts_of(self, run_id: str) -> list[Path]:
         return [path for path in self.attempts.glob(f"{run_id}.*") if path.name.rpartition(".")[2].isdigit()]
+
+
+def leave_error(folder: Path, error: RotbenchError) -> int:
+    """Leave the reason for which a process ends to the one that started it; returns the exit code to end with."""
+    (folder / ERROR).write_bytes(to_json({"exit_code": error.exit_code, "what": error.what, "todo": error.todo}))
+    return error.exit_code
+
+
+def left_error(folder: Path) -> RotbenchError | None:
+    """The error that a process left in a folder, if it left one."""
+    try:
+        left = json.loads((folder / ERROR).read_bytes())
+    except (OSError, ValueError):
+        return None
+    return told_again(left["exit_code"], left["what"], left["todo"])
 
 
 def commit(attempt: Path, run_id: str, status: Status, files: Mapping[str, bytes]) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from rotbench.errors import RotbenchError
-from rotbench.store import to_json
+from rotbench.store import leave_error, to_json
 from rotbench.system import end_with_parent
 
 #: Steps that are timed, after as many that are not; and test images that are scored.
@@ -35,10 +35,7 @@ def main(arguments: list[str]) -> int:
         timed = [{"run": one["run"]["id"], **_timed(one)} for one in request["requests"]]
         (folder / "timed.json").write_bytes(to_json(timed))
     except RotbenchError as error:
-        (folder / "error.json").write_bytes(
-            to_json({"exit_code": error.exit_code, "what": error.what, "todo": error.todo})
-        )
-        return error.exit_code
+        return leave_error(folder, error)
     return 0
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from rotbench.checkpoint import CHECKPOINT_SHARE, EXIT_STOPPED, Schedule, Stopped
 from rotbench.errors import RotbenchError
-from rotbench.store import commit, to_json
+from rotbench.store import commit, leave_error, to_json
 from rotbench.system import end_with_parent
 
 #: When this process began, but for the start of Python itself.
@@ -80,10 +80,7 @@ def main(arguments: list[str]) -> int:
     except Stopped:
         return EXIT_STOPPED
     except RotbenchError as error:
-        (attempt / "error.json").write_bytes(
-            to_json({"exit_code": error.exit_code, "what": error.what, "todo": error.todo})
-        )
-        return error.exit_code
+        return leave_error(attempt, error)
     except BaseException as error:  # a plugin may raise anything: this run has failed, its siblings go on
         traceback.print_exc()
         result = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from rotbench.results import collect
 from rotbench.source import parse_source
 from rotbench.store import Store
 from rotbench.study import understand
+from tests.toy_study import nothing, toy_command
 
 STUDY = """
 title = "toy"
@@ -29,14 +29,6 @@ task = "rotation"
 init = ["random", "rotation"]
 freeze = ["none", "below"]
 """
-
-
-def toy_command(store: Path, run_id: str, number: str) -> Sequence[str]:
-    return [sys.executable, str(Path(__file__).parent / "toy_worker.py"), str(store), run_id, number]
-
-
-def nothing(folder: Path) -> Sequence[str]:
-    return [sys.executable, "-c", ""]
 
 
 ENGINE = LocalEngine(toy_command, nothing)

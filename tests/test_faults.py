@@ -51,6 +51,22 @@ def finish(folder: Path, *arguments: str, **environment: str) -> str:
     return error.decode()
 
 
+def limited(folder: Path, limit: str, most: int) -> subprocess.CompletedProcess[str]:
+    """Run the study under a limit of the operating system; too large a file is an error of writing and no signal."""
+    program = (
+        f"import resource, signal, sys; resource.setrlimit(resource.{limit}, ({most}, {most})); "
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); from tests.toy_study import main; sys.exit(main(sys.argv[1:]))"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", program, str(folder)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+
+
 def outcome(folder: Path) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in RESULTS}
 
@@ -361,18 +377,7 @@ def test_case_11_a_full_disk_is_told_and_the_study_goes_on_once_there_is_room(
 ) -> None:
     """A limit on the size of files stands for a disk that is full: writing ends in the same way."""
     folder = tmp_path / "results"
-    limited = (
-        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)); import signal; "
-        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); from tests.toy_study import main; sys.exit(main(sys.argv[1:]))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", limited, str(folder)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
+    done = limited(folder, "RLIMIT_FSIZE", 4096)
     assert done.returncode == 4, done.stderr
     assert "no room to write" in done.stderr
     assert "MB free" in done.stderr
@@ -568,18 +573,7 @@ def test_case_45_without_a_home_and_on_a_dumb_terminal_nothing_changes(
 
 def test_case_46_with_few_file_handles_nothing_changes(tmp_path: Path, undisturbed: dict[str, bytes]) -> None:
     folder = tmp_path / "results"
-    limited = (
-        "import resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40)); "
-        "from tests.toy_study import main; sys.exit(main(sys.argv[1:]))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", limited, str(folder)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
+    done = limited(folder, "RLIMIT_NOFILE", 40)
     assert done.returncode == 0, done.stderr
     assert outcome(folder) == undisturbed
 
