@@ -30,6 +30,9 @@ STAGES = ("stem", "layer1", "layer2", "layer3", "layer4", "fc")
 
 Stage = Literal["stem", "layer1", "layer2", "layer3", "layer4", "fc"]
 
+#: What a frozen BatchNorm module does: see :class:`FreezePolicy`.
+BatchNorm = Literal["eval", "train", "calibrated"]
+
 
 class Hooks:
     """The hooks. Each returns a list of classes; an empty list is fine, ``None`` counts as one."""
@@ -56,25 +59,35 @@ class PretextTask(Protocol):
 
     Required: ``name``, ``head`` and ``make_batch``. Optional, with what a lack of them means:
 
-    ===================== ==========================================================================
-    ``takes``             ``"pooled"``: the head is fed (M, features); ``"map"``: (M, features, h, w)
-    ``augments``          ``False``: images arrive flipped and cropped as the data set's training does
-    ``score_name``        ``"accuracy"``
+    ======================  ========================================================================
+    ``takes``               ``"pooled"``: the head is fed (M, features); ``"map"``: (M, features, h, w)
+    ``augments``            ``False``: images arrive flipped and cropped as the data set's training does
+    ``uses_labels``         ``False``: the batches are the same whatever the labels are
+    ``score_name``          ``"accuracy"``
+    ``cite``                ``""``: there is no paper; else one BibTeX entry
     ``evaluation_batches``  one ``make_batch`` per batch of test images, from a fixed generator
-    ``relabel``           labels stay what they are
-    ``loss``              cross entropy, a mean over examples
-    ``score``             1 where the largest output is the target's, else 0
-    ``chance``            unknown
-    ===================== ==========================================================================
+    ``relabel``             labels stay what they are
+    ``loss``                cross entropy, a mean over examples
+    ``score``               1 where the largest output is the target's, else 0
+    ``chance``              unknown
+    ``pictures``            the views, with target, prediction and confidence where targets are classes
+    ``notice``              nothing to say
+    ======================  ========================================================================
     """
 
     name: ClassVar[str]
     takes: ClassVar[Literal["pooled", "map"]]
     augments: ClassVar[bool]
+    uses_labels: ClassVar[bool]
     score_name: ClassVar[str]
+    cite: ClassVar[str]
 
     def head(self, features: int, *, classes: int, map_size: int, view_size: int) -> nn.Module:
-        """The module put on layer4: fed float32 (M, features) or (M, features, h, w)."""
+        """The module put on layer4: fed float32 (M, features) or (M, features, map_size, map_size).
+
+        Its weights are drawn from torch's global generator, which rotbench has seeded. It may fold its first
+        dimension, (images x tiles, ..) to (images, ..).
+        """
         ...
 
     def make_batch(
@@ -82,8 +95,10 @@ class PretextTask(Protocol):
     ) -> tuple[Tensor, Tensor | tuple[Tensor, ...]]:
         """Views and targets of one batch.
 
-        ``images`` is float32 (N, 3, H, W) in [0, 1] on the run's device, ``generator`` a CPU generator. Returns
-        float32 views (M, 3, h, w), with the same h and w for every batch, and targets.
+        ``images`` is float32 (N, 3, H, W) in [0, 1] on the run's device and is not to be changed; ``generator`` a
+        seeded CPU generator, the only source of chance; ``labels`` int64 (N,); ``index`` int64 (N,), where the images
+        stand in the data set. Returns float32 views (M, 3, h, w) in [0, 1], which rotbench normalises, with the same
+        h and w for every batch, and targets.
         """
         ...
 
@@ -98,15 +113,29 @@ class PretextTask(Protocol):
         ...
 
     def loss(self, outputs: Any, targets: Any) -> Tensor:
-        """A scalar to minimise; ``outputs`` are the head's, float32."""
+        """A scalar to minimise, a mean over examples; ``outputs`` are the head's, float32."""
         ...
 
     def score(self, outputs: Any, targets: Any) -> Tensor:
-        """(K,) one value an example, higher is better."""
+        """(K,) one value an example, higher is better; their mean is the score."""
         ...
 
     def chance(self, *, examples: int, classes: int) -> float | None:
-        """The score of guessing, where it is known."""
+        """The score of guessing, where it is known. ``examples``: images in a batch that is scored."""
+        ...
+
+    def pictures(self, views: Tensor, outputs: Any, targets: Any) -> Iterable[tuple[Tensor, str]]:
+        """What the report shows of a trained network: images, (3, h, w) in [0, 1], each with a few words.
+
+        ``views`` are as ``make_batch`` returned them for a few test images, ``outputs`` the head's.
+        """
+        ...
+
+    def notice(self, *, epochs: int, batch_size: int, model_name: str, stem: str) -> str | None:
+        """A sentence that plan and report show beside the task, such as how far the recipe is from the paper's.
+
+        Planning calls it: no torch.
+        """
         ...
 
 
@@ -163,11 +192,13 @@ class FreezePolicy(Protocol):
     """Which parameters a run may change. Required: ``name``, ``trainable`` and an option ``batchnorm``.
 
     ``batchnorm`` says what a BatchNorm module does whose weight is frozen: ``"eval"`` keeps its running statistics
-    and uses them, ``"train"`` goes on using, and updating them from, each batch.
+    and uses them; ``"train"`` goes on using, and updating them from, each batch; ``"calibrated"`` is ``"eval"`` with
+    statistics that are computed anew from the run's training images before the first epoch. Planning calls the
+    methods too: no torch.
     """
 
     name: ClassVar[str]
-    batchnorm: Literal["eval", "train"]
+    batchnorm: BatchNorm
 
     def trainable(self, parameter: Parameter, epoch: int, epochs: int) -> bool:
         """Whether ``parameter`` is trained in ``epoch`` (from 1) of ``epochs``."""
