@@ -1,16 +1,19 @@
 """Freeze policies: which parameters a run may change.
 
-``batchnorm`` says what a frozen BatchNorm module does: ``"eval"`` keeps its running statistics and uses them, so that
-frozen means frozen; ``"train"`` normalises by each batch and goes on updating them.
+``batchnorm`` says what a frozen BatchNorm module does. ``"eval"``: it keeps its running statistics and uses them, so that
+frozen means frozen. ``"train"``: it normalises by each batch and goes on updating them. ``"calibrated"``: its statistics
+are computed anew from the training images before the first epoch, and then kept.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from pydantic import Field
 
 from rotbench import hookimpl
-from rotbench.hookspecs import STAGES, Stage
+from rotbench.hookspecs import STAGES, BatchNorm, Stage
 
 if TYPE_CHECKING:
     from rotbench.hookspecs import Parameter
@@ -21,7 +24,9 @@ class NoFreeze:
     """Everything is trained."""
 
     name: ClassVar[str] = "none"
-    batchnorm: Literal["eval", "train"] = "eval"
+
+    #: What a frozen BatchNorm module does; here none is frozen.
+    batchnorm: BatchNorm = "eval"
 
     def trainable(self, parameter: Parameter, epoch: int, epochs: int) -> bool:
         return True
@@ -32,8 +37,11 @@ class Below:
     """What lies below a stage is frozen; that stage and all after it, the head included, are trained."""
 
     name: ClassVar[str] = "below"
+
+    #: The first stage that is trained.
     stage: Stage = "layer4"
-    batchnorm: Literal["eval", "train"] = "eval"
+    #: What a frozen BatchNorm module does.
+    batchnorm: BatchNorm = "eval"
 
     def trainable(self, parameter: Parameter, epoch: int, epochs: int) -> bool:
         return STAGES.index(parameter.stage) >= STAGES.index(self.stage)
@@ -41,15 +49,90 @@ class Below:
 
 @dataclass(frozen=True)
 class HeadOnly:
-    """Only the head is trained, on a frozen backbone."""
+    """Only the head is trained, on a frozen backbone: a linear probe."""
 
     name: ClassVar[str] = "head-only"
-    batchnorm: Literal["eval", "train"] = "eval"
+
+    #: What a frozen BatchNorm module does.
+    batchnorm: BatchNorm = "eval"
 
     def trainable(self, parameter: Parameter, epoch: int, epochs: int) -> bool:
         return parameter.stage == "fc"
 
 
+@dataclass(frozen=True)
+class Only:
+    """One stage is trained and the head, which is new: surgical fine-tuning (Lee et al., ICLR 2023)."""
+
+    name: ClassVar[str] = "only"
+
+    #: The stage that is trained.
+    stage: Literal["stem", "layer1", "layer2", "layer3", "layer4"]
+    #: What a frozen BatchNorm module does.
+    batchnorm: BatchNorm = "eval"
+
+    def trainable(self, parameter: Parameter, epoch: int, epochs: int) -> bool:
+        return parameter.stage in (self.stage, "fc")
+
+
+@dataclass(frozen=True)
+class BatchNormOnly:
+    """Scales and shifts of BatchNorm are trained and the head; no convolution is (Frankle, Schwab and Morcos, 2021)."""
+
+    name: ClassVar[str] = "batchnorm-only"
+
+    #: What a frozen BatchNorm module does; here none is frozen, so that all use the statistics of each batch.
+    batchnorm: BatchNorm = "eval"
+
+    def trainable(self, parameter: Parameter, epoch: int, epochs: int) -> bool:
+        return parameter.kind == "batchnorm" or parameter.stage == "fc"
+
+
+@dataclass(frozen=True)
+class Gradual:
+    """The head is trained first, and from the top down a stage joins every few epochs (Howard and Ruder, ACL 2018).
+
+    The learning rate's schedule runs on; what joins has no momentum yet, since it had no gradient before.
+    """
+
+    name: ClassVar[str] = "gradual"
+
+    #: Epochs between one stage's joining and the next one's; all six are trained after five times as many.
+    every: Annotated[int, Field(ge=1)] = 1
+    #: What a frozen BatchNorm module does.
+    batchnorm: BatchNorm = "eval"
+
+    def trainable(self, parameter: Parameter, epoch: int, epochs: int) -> bool:
+        joined = (epoch - 1) // self.every
+        return STAGES.index(parameter.stage) >= len(STAGES) - 1 - joined
+
+
+@dataclass(frozen=True)
+class ProbeThenTune:
+    """The head is trained alone, then everything at a lower learning rate: LP-FT (Kumar et al., ICLR 2022).
+
+    Both phases have an optimiser and a schedule of their own, and together as many epochs as any other variant.
+    """
+
+    name: ClassVar[str] = "probe-then-tune"
+
+    #: The share of the epochs in which the head is trained alone, rounded down to whole epochs.
+    probe: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    #: The factor on the learning rate when everything is trained.
+    lr_factor: Annotated[float, Field(gt=0)] = 0.1
+    #: What a frozen BatchNorm module does.
+    batchnorm: BatchNorm = "eval"
+
+    def trainable(self, parameter: Parameter, epoch: int, epochs: int) -> bool:
+        return epoch > self._probed(epochs) or parameter.stage == "fc"
+
+    def restart(self, epoch: int, epochs: int) -> float | None:
+        return self.lr_factor if epoch == self._probed(epochs) + 1 else None
+
+    def _probed(self, epochs: int) -> int:
+        return int(self.probe * epochs)
+
+
 @hookimpl
 def register_freeze_policies() -> list[type]:
-    return [NoFreeze, Below, HeadOnly]
+    return [NoFreeze, Below, HeadOnly, Only, BatchNormOnly, Gradual, ProbeThenTune]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rotbench.data import augment, augmentation_draws, epoch_batches, normalise, to_unit
+from rotbench.data import augment, augmentation_draws, epoch_batches, normalise, to_unit, updates_per_epoch
 from rotbench.streams import generator
 from rotbench.tasks import Targets, Task
 
@@ -75,6 +75,16 @@ class Feed:
     def validation_batches(self) -> Iterator[tuple[Tensor, Targets]]:
         """What the validation images are scored on, likewise."""
         return self._scored(self.pixels, self.labels, self.validation, "validation")
+
+    def calibration_batches(self) -> Iterator[Tensor]:
+        """The images that are trained on, each once, without augmentation: normalised float32 (M, 3, H, W).
+
+        They are mixed, since a batch of one class would have statistics of its own.
+        """
+        count = len(self.subset)
+        updates = updates_per_epoch(count, EVALUATION_BATCH)
+        for _, position in epoch_batches(count, EVALUATION_BATCH, updates, self.seed, "calibration", 0):
+            yield self._prepared(to_unit(self.pixels[self.subset[position.to(self.pixels.device)]]))
 
     def _scored(self, pixels: Tensor, labels: Tensor, index: Tensor, purpose: str) -> Iterator[tuple[Tensor, Targets]]:
         for batch, chosen in enumerate(torch.split(index, EVALUATION_BATCH)):

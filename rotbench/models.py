@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterator, Mapping
-from typing import Literal, cast
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Literal, TypeGuard, cast, get_args
 
 import torch
 import torchvision
 from torch import Tensor, nn
 from torchvision.models import ResNet
 
-from rotbench.hookspecs import Parameter, Stage
+from rotbench.hookspecs import BatchNorm, Parameter, Stage
 from rotbench.streams import drawing
 
 #: At most so many names of tensors in one message.
@@ -121,7 +121,7 @@ def parameters_of(network: Network) -> tuple[Parameter, ...]:
 def _kind(module: nn.Module) -> Literal["conv", "batchnorm", "linear", "other"]:
     if isinstance(module, nn.modules.conv._ConvNd):
         return "conv"
-    if isinstance(module, nn.modules.batchnorm._BatchNorm):
+    if _is_batchnorm(module):
         return "batchnorm"
     if isinstance(module, nn.Linear):
         return "linear"
@@ -129,18 +129,56 @@ def _kind(module: nn.Module) -> Literal["conv", "batchnorm", "linear", "other"]:
 
 
 def freeze_batchnorm(network: Network, frozen: Collection[str], mode: str) -> None:
-    """Put the network into training mode, but for frozen BatchNorm modules where ``mode`` is ``"eval"``.
+    """Put the network into training mode, but for frozen BatchNorm modules unless ``mode`` is ``"train"``.
 
     ``frozen``: names of the parameters that are not trained. A BatchNorm module is frozen when its weight is. With
-    ``"eval"`` it keeps its running statistics and uses them; with ``"train"`` it goes on like any other. Raises
-    ``ValueError`` for another mode.
+    ``"eval"`` and ``"calibrated"`` it keeps its running statistics and uses them; with ``"train"`` it goes on like any
+    other. Raises ``ValueError`` for another mode.
     """
-    if mode not in ("eval", "train"):
-        raise ValueError(f'frozen BatchNorm can be in mode eval or train, not "{mode}"')
+    modes = get_args(BatchNorm)
+    if mode not in modes:
+        raise ValueError(f'frozen BatchNorm can be in mode {", ".join(modes[:-1])} or {modes[-1]}, not "{mode}"')
     network.train()
-    for name, module in _named_modules(network):
-        if mode == "eval" and isinstance(module, nn.modules.batchnorm._BatchNorm) and f"{name}.weight" in frozen:
+    if mode != "train":
+        for module in _frozen_batchnorm(network, frozen):
             module.eval()
+
+
+@torch.no_grad()
+def calibrate_batchnorm(network: Network, frozen: Collection[str], batches: Iterable[Tensor]) -> None:
+    """Compute the running statistics of frozen BatchNorm modules anew, as batch statistics would have them.
+
+    ``batches``: float32 (M, 3, h, w), normalised. All BatchNorm modules normalise by each batch meanwhile; afterwards
+    a frozen one's mean and variance are those of the batches, each weighted by its images. Nothing else changes.
+    """
+    chosen = list(_frozen_batchnorm(network, frozen))
+    others = [module for _, module in _named_modules(network) if _is_batchnorm(module) and module not in chosen]
+    momenta = [module.momentum for module in chosen]
+    training = network.training
+    network.train()
+    for module in others:
+        module.track_running_stats = False
+    seen = 0
+    for views in batches:
+        seen += len(views)
+        for module in chosen:
+            module.momentum = len(views) / seen
+        network.backbone(views)
+    for module, momentum in zip(chosen, momenta, strict=True):
+        module.momentum = momentum
+    for module in others:
+        module.track_running_stats = True
+    network.train(training)
+
+
+def _frozen_batchnorm(network: Network, frozen: Collection[str]) -> Iterator[nn.modules.batchnorm._BatchNorm]:
+    for name, module in _named_modules(network):
+        if _is_batchnorm(module) and f"{name}.weight" in frozen:
+            yield module
+
+
+def _is_batchnorm(module: nn.Module) -> TypeGuard[nn.modules.batchnorm._BatchNorm]:
+    return isinstance(module, nn.modules.batchnorm._BatchNorm)
 
 
 def backbone_state(backbone: nn.Module) -> dict[str, Tensor]:

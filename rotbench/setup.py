@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from safetensors.torch import load
@@ -23,8 +23,16 @@ from rotbench.data import (
 )
 from rotbench.errors import BadInput
 from rotbench.feed import Feed
-from rotbench.hookspecs import InitContext, Parameter
-from rotbench.models import Network, backbone_state, build_backbone, features, state_sha256
+from rotbench.hookspecs import BatchNorm, InitContext, Parameter
+from rotbench.models import (
+    Network,
+    backbone_state,
+    build_backbone,
+    calibrate_batchnorm,
+    features,
+    parameters_of,
+    state_sha256,
+)
 from rotbench.plan import PLUGIN_SETTINGS
 from rotbench.proof import start_proof
 from rotbench.registry import PluginReference, load_plugin
@@ -43,7 +51,7 @@ class Everything:
     """The freeze policy of a pretext run: everything is trained."""
 
     name: str = "none"
-    batchnorm: Literal["eval", "train"] = "eval"
+    batchnorm: BatchNorm = "eval"
 
     def trainable(self, parameter: Parameter, epoch: int, epochs: int) -> bool:
         return True
@@ -97,6 +105,10 @@ def set_up(request: Mapping[str, Any], store: Path | None) -> Setup:
     network.to(memory_format=torch.channels_last).to(device)
     precision = choose_precision(train.precision, device)
     policy = plugins.get("freeze", Everything())
+    if policy.batchnorm == "calibrated":
+        parameters = parameters_of(network)
+        frozen = [one.name for one in parameters if not policy.trainable(one, 1, train.epochs)]
+        calibrate_batchnorm(network, frozen, feed.calibration_batches())
     return Setup(train, device, precision, policy, task, loaded, feed, network, start)
 
 

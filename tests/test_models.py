@@ -180,8 +180,41 @@ def test_unfreezing_puts_batchnorm_back_into_training() -> None:
     assert not network.head.training
     models.freeze_batchnorm(network, [], "eval")
     assert all(module.training for module in network.modules())
-    with pytest.raises(ValueError, match="eval or train"):
+    with pytest.raises(ValueError, match="eval, train or calibrated"):
         models.freeze_batchnorm(network, [], "frozen")
+
+
+def test_calibrated_statistics_are_those_of_all_images() -> None:
+    torch.manual_seed(0)
+    network = models.Network(models.build_backbone("resnet18", "imagenet", 0), nn.Linear(512, 4)).eval()
+    frozen = [one.name for one in models.parameters_of(network) if one.stage in ("stem", "layer1")]
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    images = torch.rand(7, 3, 32, 32)
+    models.calibrate_batchnorm(network, frozen, iter([images[:4], images[4:]]))
+
+    after = network.state_dict()
+    changed = {name for name in after if not torch.equal(before[name], after[name])}
+    buffers = {name for name in after if name.startswith(("backbone.bn1", "backbone.layer1")) and "run" in name}
+    assert {name for name in changed if "tracked" not in name} == buffers
+    assert all(name.startswith(("backbone.bn1", "backbone.layer1")) for name in changed)
+    assert len(buffers) == 2 * 5
+    assert not network.training
+
+    # The first module sees what no other has normalised: its statistics need no network to be told.
+    maps = network.backbone.conv1(images).detach().double()
+    mean = maps.mean((0, 2, 3))
+    variance = (4 * maps[:4].var((0, 2, 3)) + 3 * maps[4:].var((0, 2, 3))) / 7
+    torch.testing.assert_close(after["backbone.bn1.running_mean"].double(), mean, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(after["backbone.bn1.running_var"].double(), variance, rtol=1e-5, atol=1e-6)
+    # Deeper ones are torch's own cumulative average, which weighs batches of one size alike.
+    models.calibrate_batchnorm(network, frozen, iter([images[:3], images[3:6]]))
+    reference = models.build_backbone("resnet18", "imagenet", 0)
+    torch.optim.swa_utils.update_bn([images[:3], images[3:6]], reference)
+    for name in ("layer1.1.bn2.running_mean", "layer1.1.bn2.running_var"):
+        torch.testing.assert_close(network.state_dict()[f"backbone.{name}"], reference.state_dict()[name])
+    models.freeze_batchnorm(network, frozen, "calibrated")
+    assert not network.backbone.bn1.training
+    assert network.backbone.layer2[0].bn1.training
 
 
 # States

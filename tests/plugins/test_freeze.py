@@ -8,6 +8,7 @@ from torch import nn
 
 from rotbench.hookspecs import STAGES, Parameter
 from rotbench.models import Network, build_backbone, parameters_of
+from rotbench.train import Phase, phases_of
 
 
 @pytest.fixture(scope="module")
@@ -28,17 +29,67 @@ def test_what_each_policy_trains(freeze: ModuleType, parameters: tuple[Parameter
         freeze.Below(stage="layer2"): {"layer2", "layer3", "layer4", "fc"},
         freeze.Below(stage="fc"): {"fc"},
         freeze.HeadOnly(): {"fc"},
+        freeze.Only(stage="stem"): {"stem", "fc"},
+        freeze.Only(stage="layer3"): {"layer3", "fc"},
     }
     for policy, stages in cases.items():
         for epoch in (1, 20):
             trained = {one.name for one in parameters if policy.trainable(one, epoch, 20)}
             assert trained == {one.name for one in parameters if one.stage in stages}
-    assert len(cases) == 6
+    assert len(cases) == 8
+
+
+def test_batchnorm_only_trains_scales_shifts_and_the_head(
+    freeze: ModuleType, parameters: tuple[Parameter, ...]
+) -> None:
+    trained = {one.name for one in parameters if freeze.BatchNormOnly().trainable(one, 1, 1)}
+    network = Network(build_backbone("resnet18", "imagenet", 0), nn.Linear(512, 10))
+    norms = {
+        f"{name}.{part}"
+        for name, module in network.backbone.named_modules()
+        if isinstance(module, nn.BatchNorm2d)
+        for part in ("weight", "bias")
+    }
+    assert len(norms) == 40
+    assert trained == norms | {"fc.weight", "fc.bias"}
+
+
+def test_gradual_lets_a_stage_join_from_the_top_every_few_epochs(
+    freeze: ModuleType, parameters: tuple[Parameter, ...]
+) -> None:
+    policy = freeze.Gradual(every=2)
+    joined = {1: "fc", 2: "fc", 3: "layer4", 4: "layer4", 5: "layer3", 7: "layer2", 9: "layer1", 11: "stem", 20: "stem"}
+    for epoch, lowest in joined.items():
+        stages = {one.stage for one in parameters if policy.trainable(one, epoch, 20)}
+        assert stages == set(STAGES[STAGES.index(lowest) :]), epoch  # type: ignore[arg-type]
+    assert len(joined) == 9
+    assert phases_of(policy, 20) == [Phase(1, 20, 1.0)]
+
+
+def test_probe_then_tune_has_two_phases_of_as_many_epochs_in_all(
+    freeze: ModuleType, parameters: tuple[Parameter, ...]
+) -> None:
+    assert phases_of(freeze.ProbeThenTune(), 20) == [Phase(1, 10, 1.0), Phase(11, 20, 0.1)]
+    assert phases_of(freeze.ProbeThenTune(probe=0.25, lr_factor=0.5), 9) == [Phase(1, 2, 1.0), Phase(3, 9, 0.5)]
+    assert phases_of(freeze.ProbeThenTune(), 1) == [Phase(1, 1, 0.1)]
+    policy = freeze.ProbeThenTune()
+    assert {one.stage for one in parameters if policy.trainable(one, 10, 20)} == {"fc"}
+    assert all(policy.trainable(one, 11, 20) for one in parameters)
 
 
 def test_frozen_means_frozen_by_default(freeze: ModuleType) -> None:
     policies = freeze.register_freeze_policies()
-    assert [policy.name for policy in policies] == ["none", "below", "head-only"]
+    assert [policy.name for policy in policies] == [
+        "none",
+        "below",
+        "head-only",
+        "only",
+        "batchnorm-only",
+        "gradual",
+        "probe-then-tune",
+    ]
     for policy in policies:
-        assert policy().batchnorm == "eval"
-        assert policy(batchnorm="train").batchnorm == "train"
+        needed = {"stage": "layer4"} if policy is freeze.Only else {}
+        assert policy(**needed).batchnorm == "eval"
+        for mode in ("train", "calibrated"):
+            assert policy(**needed, batchnorm=mode).batchnorm == mode
