@@ -1,8 +1,8 @@
 """Freeze policies: which parameters a run may change.
 
-``batchnorm`` says what a frozen BatchNorm module does. ``"eval"``: it keeps its running statistics and uses them, so that
-frozen means frozen. ``"train"``: it normalises by each batch and goes on updating them. ``"calibrated"``: its statistics
-are computed anew from the training images before the first epoch, and then kept.
+``batchnorm`` says what a frozen BatchNorm module does. ``"eval"``: it keeps its running statistics and uses them, so
+that frozen means frozen. ``"train"``: it normalises by each batch and goes on updating them. ``"calibrated"``: its
+statistics are computed anew from the training images before the first epoch, and then kept.
 """
 
 from __future__ import annotations

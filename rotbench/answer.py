@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from rotbench import compare
 from rotbench.compare import Contrast, Results, Run, VariantSummary, as_written
+from rotbench.hookspecs import STAGES
 from rotbench.inference import ROUNDING
+from rotbench.trained import listed
 from rotbench.wording import (
     axes_of,
     labels_by_axis,
@@ -95,6 +97,8 @@ def _sentence(contrast: Contrast, variant: str, baseline: str, when: str, family
             )
         return f"{variant} is {apart} {baseline}{when}, from one seed.{error}"
     because = ", but a run diverged" if contrast.reason == "diverged" else ""
+    if contrast.reason == "more labels":
+        because = "; no verdict, since the pretraining of one side used labels that the other side did not have"
     because += "; exploratory: not what the study asks first" if contrast.exploratory else ""
     if contrast.interval is None:
         return f"{variant} is {apart} {baseline}{when}, from {contrast.n} of {contrast.planned} seeds{because}."
@@ -120,23 +124,16 @@ def _equals(p: float | None) -> str:
 
 
 def _trained_words(runs: Sequence[Run]) -> dict[str, str]:
-    """Which stages each freeze policy trained, in words, where that tells the policies apart."""
+    """What each freeze policy trained, in words, where that tells the policies apart and is one thing all along."""
     words: dict[str, str] = {}
     for run in runs:
-        counts = run["provenance"].get("freeze", {}).get("trainable_by_stage")
-        if run["kind"] == "downstream" and "freeze" in run["variant"] and counts:
-            trained = [stage for stage, count in counts.items() if count]
-            everything = len(trained) == len(counts) and not run["provenance"]["freeze"]["frozen_parameters"]
-            words[as_written(run["variant"]["freeze"])] = "everything is trained" if everything else _only(trained)
+        phases = run["provenance"].get("freeze", {}).get("phases", [])
+        if run["kind"] == "downstream" and "freeze" in run["variant"] and len(phases) == 1:
+            parts = phases[0]["parts"]
+            one = len(parts) < 2 or tuple(parts) == STAGES
+            words[as_written(run["variant"]["freeze"])] = f"{listed(parts)} {'is' if one else 'are'} trained"
     told = list(words.values())
     return {value: text for value, text in words.items() if told.count(text) == 1}
-
-
-def _only(stages: Sequence[str]) -> str:
-    if not stages:
-        return "nothing is trained"
-    listed = " and ".join(filter(None, (", ".join(stages[:-1]), stages[-1])))
-    return f"{listed} {'is' if len(stages) == 1 else 'are'} trained"
 
 
 def _chosen(contrast: Contrast, tune: Sequence[str], summaries: Sequence[VariantSummary]) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import platform
+import traceback
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from rotbench import __version__
+from rotbench.architecture import Sized
 from rotbench.checkpoint import Schedule
+from rotbench.feed import EVALUATION_BATCH
 from rotbench.models import (
     Network,
     backbone_state,
@@ -23,11 +27,13 @@ from rotbench.models import (
     parameters_of,
     state_sha256,
 )
+from rotbench.pictures import pictures
 from rotbench.proof import freeze_proof
-from rotbench.setup import Loaded, set_up
+from rotbench.setup import Loaded, Setup, set_up
 from rotbench.store import read_manifest, read_verified, to_json
 from rotbench.tasks import chance
 from rotbench.train import Snapshot, Trained, fit, predict
+from rotbench.trained import trained_phases
 
 #: A state is at most the weights and Adam's two moments of each.
 STATE_FACTOR = 3
@@ -81,7 +87,7 @@ def perform(
     head = {name: tensor for name, tensor in before.items() if name.startswith("fc.")}
     provenance = {
         "start": {**ready.start, "head_sha256": state_sha256(head)},
-        "freeze": {**freeze, "batchnorm": ready.policy.batchnorm},
+        "freeze": {**freeze, "batchnorm": ready.policy.batchnorm, "phases": _phases(ready)},
         "data": _data_proof(record["fingerprint"], loaded),
         "backbone_sha256": state_sha256(final),
         "threads": torch.get_num_threads(),
@@ -89,16 +95,33 @@ def perform(
         "updates": ready.feed.updates * train.epochs,
     }
     if record["kind"] == "pretext":
-        test_images, classes = len(loaded.test.labels), len(loaded.test.classes)
-        provenance["chance"] = chance(ready.task, examples=test_images, classes=classes)
+        examples, classes = min(EVALUATION_BATCH, len(loaded.test.labels)), len(loaded.test.classes)
+        provenance["chance"] = chance(ready.task, examples=examples, classes=classes)
     made = {
         **_measured(trained),
         "provenance": provenance,
         "device": ready.device,
         "precision": ready.precision,
         "checkpoint_seconds": schedule.seconds,
+        **(_pictured(ready) if record["kind"] == "pretext" else {}),
     }
     return made, files
+
+
+def _pictured(ready: Setup) -> dict[str, Any]:
+    """Pictures of the task, or why there are none: a training is not lost for want of them."""
+    try:
+        return {"pictures": pictures(ready.network, ready.feed, ready.precision)}
+    except Exception as error:  # a plugin may raise anything
+        traceback.print_exc()
+        return {"pictures": [], "no_pictures": f"{type(error).__name__}: {error}"}
+
+
+def _phases(ready: Setup) -> list[dict[str, Any]]:
+    """What the freeze policy trained and from which epoch on, told of the very network."""
+    tensors = named_parameters(ready.network)
+    sizes = [Sized(parameter, tensors[parameter.name].numel()) for parameter in parameters_of(ready.network)]
+    return [asdict(phase) for phase in trained_phases(ready.policy, sizes, ready.train.epochs)]
 
 
 def snapshot_files(snapshot: Snapshot) -> dict[str, bytes]:

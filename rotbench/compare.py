@@ -39,7 +39,8 @@ class VariantSummary:
     ``accuracies`` are the final test accuracies by seed, the mean of its repeats; ``validation`` is the mean final
     validation accuracy; ``spread_between`` is the standard deviation of the seeds' means, ``spread_within`` that of
     repeats within a seed, pooled; ``first_epoch`` is the mean test accuracy after epoch 1; ``standard_error`` is the
-    binomial one of the mean accuracy of a single run on the test images.
+    binomial one of the mean accuracy of a single run on the test images. ``more_labels``: pretraining used the labels
+    of all images, training those of a few.
     """
 
     variant: Variant
@@ -56,6 +57,7 @@ class VariantSummary:
     standard_error: float | None
     diverged: bool
     one_set_of_weights: bool
+    more_labels: bool = False
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,8 @@ def contrast(variant: VariantSummary, baseline: VariantSummary) -> Contrast:
         plain = replace(plain, reason=f"{len(seeds)} of {planned} seeds")
     elif len(seeds) == 1:
         plain = replace(plain, reason="one seed")
+    elif variant.more_labels != baseline.more_labels:
+        plain = replace(plain, reason="more labels")
     if not seeds:
         return plain
     values = list(differences.values())
@@ -227,7 +231,37 @@ def variants(results: Results) -> tuple[VariantSummary, ...]:
     study = results["study"]
     groups = by_variant(results["runs"], "downstream")
     repeats = study.get("repeats", 1)
-    return tuple(summarise(variant, runs, study["seeds"], study["test_images"], repeats) for variant, runs in groups)
+    labelled = _labelled(results)
+    return tuple(
+        replace(
+            summarise(variant, runs, study["seeds"], study["test_images"], repeats),
+            more_labels=any(_parent(run) in labelled and _few_labels(run) for run in runs),
+        )
+        for variant, runs in groups
+    )
+
+
+def _labelled(results: Results) -> set[str]:
+    """The pretext runs whose weights have seen labels: their own task used them, or that of a run they start from."""
+    parents = {run["variant"]["pretext"]: _parent(run) for run in results["runs"] if run["kind"] == "pretext"}
+    using = {name for name, about in results["study"]["pretexts"].items() if about.get("uses_labels")}
+    seen = set()
+    for name in parents:
+        step: str | None = name
+        while step is not None and step not in using:
+            step = parents.get(step)
+        if step is not None:
+            seen.add(name)
+    return seen
+
+
+def _parent(run: Run) -> str | None:
+    init = run["settings"].get("init", {})
+    return init.get("pretext") if isinstance(init, Mapping) else None
+
+
+def _few_labels(run: Run) -> bool:
+    return run["settings"].get("train", {}).get("labels_per_class") is not None
 
 
 def contrasts(results: Results) -> tuple[Contrast, ...]:

@@ -51,11 +51,15 @@ def proof(run: Run) -> ProofRow:
         failures.append("the init claims to have set weights, but none changed")
     elif start["changed"] < start["claimed"]:
         remarks.append(f"{_tensors(start['claimed'] - start['changed'])} claimed but left unchanged")
+    if not start.get("exact", True) and 0 < start["claimed"] < start["tensors"]:
+        remarks.append(f"sets {start['claimed']} of {start['tensors']} tensors, the others are random")
+    if not start.get("exact", True) and start["parent"]:
+        remarks.append(f"{_tensors(start['tensors_of_parent'])} are the parent's to the bit")
     if start["unexpected"]:
         remarks.append(f"{_tensors(len(start['unexpected']))} of the source not used")
     if freeze.get("largest_change_of_frozen_parameter"):
         failures.append("a frozen parameter changed")
-    if freeze.get("batchnorm") == "eval" and freeze.get("largest_change_of_frozen_buffer"):
+    if freeze.get("batchnorm") in ("eval", "calibrated") and freeze.get("largest_change_of_frozen_buffer"):
         failures.append("a running statistic of a frozen BatchNorm changed")
     return ProofRow(run, tuple(failures), tuple(remarks))
 

@@ -76,6 +76,14 @@ class Feed:
         """What the validation images are scored on, likewise."""
         return self._scored(self.pixels, self.labels, self.validation, "validation")
 
+    def shown_batch(self, count: int) -> tuple[Tensor, Tensor, Targets]:
+        """What the task makes of ``count`` test images from all over the set: views in [0, 1], normalised, targets."""
+        length = len(self.test_pixels)
+        index = torch.linspace(0, length - 1, min(count, length), device=self.test_pixels.device).long()
+        source = generator(self.seed, "shown", self.name)
+        views, targets = self.task.make_batch(to_unit(self.test_pixels[index]), source, self.test_labels[index], index)
+        return views, self._prepared(views), targets
+
     def calibration_batches(self) -> Iterator[Tensor]:
         """The images that are trained on, each once, without augmentation: normalised float32 (M, 3, H, W).
 

@@ -162,6 +162,8 @@ class InitContext:
 class Init(Protocol):
     """What a run's backbone starts from. Required: ``name`` and ``apply``.
 
+    ``exact`` is ``True`` unless given: what comes from a pretext run or a file is all there and as it was there, which
+    rotbench checks. ``False``: the init means to set a part of the backbone, or to change what it loads.
     An option called ``pretext`` names the pretext run that must be trained first. Three optional methods run before any
     training: ``problem(*, model_name, stem)`` returns why the init cannot start this network, or None;
     ``prepare(folder, *, model_name, stem)`` raises ``EnvironmentLacking`` where something is missing; and
@@ -169,6 +171,7 @@ class Init(Protocol):
     """
 
     name: ClassVar[str]
+    exact: ClassVar[bool]
 
     def apply(self, model: nn.Module, context: InitContext) -> Collection[str] | None:
         """Set weights of ``model``, a torchvision ResNet without its fc, float32 on the CPU, in place.

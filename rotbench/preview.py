@@ -5,24 +5,22 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rotbench.architecture import backbone_parameters, head_parameters
-from rotbench.hookspecs import STAGES
+from rotbench.notice import notices
 from rotbench.plan import Plan, Run
 from rotbench.price import Paces, Price, kept_bytes
 from rotbench.resolve import instance
-from rotbench.spoken import about, duration, megabytes, variant_words
+from rotbench.spoken import about, amount, duration, megabytes, variant_words
 from rotbench.store import Standing
+from rotbench.trained import most_parameters, trained_phases, trained_words
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-#: Policies are asked about every epoch of a run up to so many, else about so many of them.
-EPOCHS_ASKED = 200
 
 _FLAGS = {"failed": "--retry-failed", "stale": "--rerun-stale"}
 
@@ -66,42 +64,25 @@ def groups(plan: Plan) -> list[Group]:
         first = runs[0]
         key = json.dumps([first.settings.get("freeze"), first.settings["model"], first.settings["train"]["epochs"]])
         if key not in asked:
-            asked[key] = trained_stages(plan, first)
+            asked[key] = trained(plan, first)
         made.append(Group(words[json.dumps(first.variant)], tuple(runs), asked[key], children.get(first.id, 0)))
     return sorted(made, key=lambda group: group.runs[0].kind != "pretext")
 
 
-def trained_stages(plan: Plan, run: Run) -> str:
-    """Which stages the freeze policy of a run trains, in words, and from which epoch on where that changes."""
-    if "freeze" not in run.settings:
-        return "everything"
-    plugin = next(p for p in plan.plugins if (p.kind, p.name) == ("freeze policy", run.settings["freeze"]["name"]))
-    policy = instance(plugin, run.settings["freeze"])
+def trained(plan: Plan, run: Run) -> str:
+    """What a run trains, in words and in parameters: ``layer4 and fc, 8.4 M``."""
     model, epochs = run.settings["model"], run.settings["train"]["epochs"]
-    sizes = [*backbone_parameters(model["name"], model["stem"]), *head_parameters(model["name"], None)]
-    step = max(1, -(-epochs // EPOCHS_ASKED))
-    phases: list[tuple[int, str]] = []
-    for epoch in range(1, epochs + 1, step):
-        try:
-            with contextlib.redirect_stdout(sys.stderr):
-                trained = {s.parameter.name for s in sizes if policy.trainable(s.parameter, epoch, epochs)}
-        except Exception as error:  # a plugin may raise anything; the run will fail with it, the plan says so
-            return f"unknown: {type(error).__name__}"
-        words = _stages([(s.parameter.stage, s.parameter.name in trained) for s in sizes])
-        if not phases or phases[-1][1] != words:
-            phases.append((epoch, words))
-    return ", then ".join(words if epoch == 1 else f"{words} from epoch {epoch}" for epoch, words in phases)
-
-
-def _stages(parameters: Iterable[tuple[str, bool]]) -> str:
-    """``layer4 and fc``; a stage of which a part is trained is named as such."""
-    by_stage: dict[str, list[bool]] = {stage: [] for stage in STAGES}
-    for stage, trained in parameters:
-        by_stage[stage].append(trained)
-    if all(all(trained) for trained in by_stage.values()):
-        return "everything"
-    named = [stage if all(trained) else f"part of {stage}" for stage, trained in by_stage.items() if any(trained)]
-    return " and ".join(filter(None, (", ".join(named[:-1]), named[-1] if named else "nothing")))
+    backbone = backbone_parameters(model["name"], model["stem"])
+    if "freeze" not in run.settings:  # how large the head of a pretext task is, the task alone knows
+        return f"everything, {amount(sum(sized.count for sized in backbone))}"
+    plugin = next(p for p in plan.plugins if (p.kind, p.name) == ("freeze policy", run.settings["freeze"]["name"]))
+    sizes = [*backbone, *head_parameters(model["name"], getattr(plan.dataset.cls, "classes", None))]
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            phases = trained_phases(instance(plugin, run.settings["freeze"]), sizes, epochs)
+    except Exception as error:  # a plugin may raise anything; the run will fail with it, the plan says so
+        return f"unknown: {type(error).__name__}"
+    return f"{trained_words(phases)}, {amount(most_parameters(phases))}"
 
 
 def plan_rows(
@@ -182,6 +163,7 @@ def plan_summary(
     for group in shared:
         more = "downstream run starts" if group.shared == 1 else "downstream runs start"
         lines.append(f"{group.words} is trained once a seed; {group.shared} {more} from each")
+    lines += [f"pretext {name} {notice}" for name, notice in notices(plan).items()]
     if not waiting:
         kept = [flag for state, flag in _FLAGS.items() if states.get(state)]
         lines.append("nothing to train" + (f"; {' and '.join(kept)} would train again" if kept else ""))

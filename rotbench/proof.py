@@ -16,10 +16,17 @@ class Unproven(Exception):
 
 
 def start_proof(
-    init: str, before: Mapping[str, Tensor], after: Mapping[str, Tensor], claimed: Collection[str], unexpected: set[str]
+    init: str,
+    before: Mapping[str, Tensor],
+    after: Mapping[str, Tensor],
+    claimed: Collection[str],
+    unexpected: set[str],
+    *,
+    exact: bool = True,
 ) -> dict[str, Any]:
     """What an init did to a backbone whose state was ``before`` and is ``after``.
 
+    Tensors that an ``exact`` init does not claim are missing; another leaves them as they were on purpose.
     Raises :class:`Unproven` where it claims tensors that do not exist, or claims some and changed none.
     """
     unknown = sorted(set(claimed) - set(after))
@@ -29,9 +36,11 @@ def start_proof(
     if claimed and not set(changed) & set(claimed):
         raise Unproven(f"init {init} claims {len(claimed)} tensors and changed none of them")
     return {
+        "exact": exact,
+        "tensors": len(after),
         "claimed": len(claimed),
         "changed": len(changed),
-        "missing": sorted(set(after) - set(claimed)) if claimed else [],
+        "missing": sorted(set(after) - set(claimed)) if claimed and exact else [],
         "unexpected": sorted(unexpected),
         "seed_backbone_sha256": state_sha256(before),
         "backbone_sha256": state_sha256(after),

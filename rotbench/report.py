@@ -33,6 +33,7 @@ from rotbench.tables import (
     settings_table,
     troubled,
 )
+from rotbench.trained import TrainedPhase, trained_words
 from rotbench.wording import (
     exact,
     p_value,
@@ -49,6 +50,9 @@ from rotbench.wording import (
 #: The digits that the page keeps of what is drawn but not compared; test accuracies keep all.
 ROUNDED = ("train_loss", "train_accuracy", "validation_loss", "test_loss", "lr", "seconds")
 DIGITS = 5
+
+#: What a page shows of a run and does not embed a second time.
+IN_PAGE = ("log", "pictures")
 
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 
@@ -69,7 +73,7 @@ def render(results: Results) -> str:
     template = environment().get_template("report.html.j2")
     return template.render(
         rotbench=results["rotbench"],
-        embedded={**results, "runs": [{key: run[key] for key in run if key != "log"} for run in runs]},
+        embedded={**results, "runs": [{key: run[key] for key in run if key not in IN_PAGE} for run in runs]},
         csv_columns=tuple(results_frame(results).columns),
         study=study,
         runs=runs,
@@ -100,6 +104,7 @@ def render(results: Results) -> str:
         counts={
             status: sum(run["status"] == status for run in runs) for status in ("done", "failed", "skipped", "missing")
         },
+        places={run["id"]: place for place, run in enumerate(runs)},
         run_labels={run["id"]: run_label(run, labels) for run in runs},
         style=style,
         script=script,
@@ -128,6 +133,7 @@ def environment() -> jinja2.Environment:
         "grouped": lambda number: f"{number:,}",
         "significant": lambda number: f"{number:.3g}",
         "words": compare.value_words,
+        "trained": lambda phases: trained_words([TrainedPhase(**phase) for phase in phases]),
         "compact": lambda value: json.dumps(value, ensure_ascii=False),
     }
     return made
@@ -169,16 +175,19 @@ def results_of_page(page: str) -> Results:
     results: Results = json.loads(reader.results)
     for place, run in enumerate(results["runs"]):
         run["log"] = reader.logs.get(place, "")
+        if place in reader.pictures:
+            run["pictures"] = reader.pictures[place]
     return results
 
 
 class _Embedded(HTMLParser):
-    """The results in a page, and the logs, which stand in it once, where they are read."""
+    """The results in a page, and the logs and pictures, which stand in it once, where they are seen."""
 
     def __init__(self) -> None:
         super().__init__()
         self.results = ""
         self.logs: dict[int, str] = {}
+        self.pictures: dict[int, list[dict[str, str]]] = {}
         self.within: str | int | None = None
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -188,6 +197,10 @@ class _Embedded(HTMLParser):
         elif tag == "pre" and named.get("data-log"):
             self.within = int(named["data-log"] or 0)
             self.logs[self.within] = ""
+
+        elif tag == "img" and named.get("data-run"):
+            png, caption = (named.get("src") or "").partition(",")[2], named.get("data-caption") or ""
+            self.pictures.setdefault(int(named["data-run"] or 0), []).append({"png": png, "caption": caption})
 
     def handle_endtag(self, tag: str) -> None:
         self.within = None

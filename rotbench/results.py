@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rotbench import __version__
+from rotbench.notice import notices
 from rotbench.plan import Plan
 from rotbench.store import FORMAT, Outcome, Store, run_record, standings
 
@@ -21,6 +22,7 @@ def describe(plan: Plan, command: str) -> dict[str, Any]:
     pretexts = {
         run.variant["pretext"]: tasks[run.settings["task"]["name"]] for run in plan.runs if run.kind == "pretext"
     }
+    said = notices(plan)
     return {
         "study": {
             "title": study.title,
@@ -44,6 +46,8 @@ def describe(plan: Plan, command: str) -> dict[str, Any]:
                     "task": task.name,
                     "summary": task.summary,
                     "score_name": getattr(task.cls, "score_name", "accuracy"),
+                    "uses_labels": bool(getattr(task.cls, "uses_labels", False)),
+                    "notice": said.get(name, ""),
                 }
                 for name, task in pretexts.items()
             },
@@ -76,6 +80,7 @@ def collect(store: Store) -> Results:
     outcomes = dict(store.outcomes())
     runs: list[dict[str, Any]] = []
     failed: set[str] = set()
+    pictured: set[str] = set()
     for record in records:
         stands = standing[record["id"]]
         outcome = outcomes.get(stands.stored or "")
@@ -85,6 +90,12 @@ def collect(store: Store) -> Results:
             run |= {"status": "skipped", "error": f"{failed_parent} failed, which it starts from"}
         if run["status"] in ("failed", "skipped"):
             failed.add(record["id"])
+        if run["kind"] == "pretext" and outcome is not None and run["variant"]["pretext"] not in pictured:
+            # Of the first seed that has some: the other seeds see the same images.
+            run["pictures"] = outcome.result.get("pictures", [])
+            run["no_pictures"] = outcome.result.get("no_pictures")
+            if run["pictures"]:
+                pictured.add(run["variant"]["pretext"])
         runs.append(run)
     return {"format": FORMAT, "rotbench": __version__, "study": _study(described["study"], runs), "runs": runs}
 

@@ -160,14 +160,18 @@ def _start(
     with drawing(seed, "init", "global"):
         claimed = init.apply(backbone, context) or ()
     state = backbone_state(backbone)
-    proof = start_proof(init.name, random, state, claimed, context.unexpected)
+    exact = bool(getattr(init, "exact", True))
+    proof = start_proof(init.name, random, state, claimed, context.unexpected, exact=exact)
     parent_sha256 = state_sha256(parent) if parent is not None else None
     return {
         **proof,
         "init": init.name,
         "parent": next(iter(record["needs"]), None),
         "parent_backbone_sha256": parent_sha256,
-        "equals_parent": None if parent_sha256 is None else parent_sha256 == proof["backbone_sha256"],
+        "equals_parent": parent_sha256 == proof["backbone_sha256"] if parent_sha256 is not None and exact else None,
+        "tensors_of_parent": None
+        if parent is None
+        else sum(name in parent and torch.equal(parent[name], tensor) for name, tensor in state.items()),
     }
 
 

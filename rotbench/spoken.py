@@ -86,3 +86,10 @@ def megabytes(count: float) -> str:
     if count >= 1e9:
         return f"{count / 1e9:.1f} GB"
     return f"{count / 1e6:.0f} MB" if count >= 1e7 else f"{count / 1e6:.1f} MB"
+
+
+def amount(count: int) -> str:
+    """A number of parameters: ``980``, ``5.1 k``, ``11.2 M``."""
+    if count < 1000:
+        return str(count)
+    return f"{count / 1e3:.1f} k" if count < 1e6 else f"{count / 1e6:.1f} M"

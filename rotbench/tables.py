@@ -59,6 +59,9 @@ class PretextRow:
     planned: int
     estimate: inference.Estimate | None
     chance: float | None
+    uses_labels: bool
+    notice: str
+    shown: Run | None  # the run that has pictures, or says why it has none
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,9 @@ def pretext_rows(results: Results) -> list[PretextRow]:
                 planned=len({*results["study"]["seeds"], *(run["seed"] for run in runs)}),
                 estimate=inference.mean_interval(scores) if scores else None,
                 chance=about.get("chance"),
+                uses_labels=about.get("uses_labels", False),
+                notice=about.get("notice", ""),
+                shown=next((run for run in runs if run.get("pictures") or run.get("no_pictures")), None),
             )
         )
     return rows

@@ -76,9 +76,21 @@ class Task:
         scores: Tensor = outputs.argmax(1) == targets if score is None else score(outputs, targets)
         return scores.float()
 
+    def pictures(self, views: Tensor, outputs: Any, targets: Any) -> list[tuple[Tensor, str]]:
+        """Images (3, h, w) with a few words each; without a method of the task, its views and what was said of them."""
+        method = getattr(self.plugin, "pictures", None)
+        if method is not None:
+            return list(method(views, outputs, targets))
+        said = [""] * len(views)
+        if isinstance(outputs, Tensor) and isinstance(targets, Tensor) and outputs.shape[:1] == targets.shape:
+            top = outputs.softmax(1).max(1)
+            of = zip(targets.tolist(), top.indices.tolist(), top.values.tolist(), strict=True)
+            said = [f"target {target}, says {index} ({share:.0%})" for target, index, share in of]
+        return list(zip(views, said, strict=True)) if len(said) == len(views) else [(view, "") for view in views]
+
 
 def chance(plugin: Any, *, examples: int, classes: int) -> float | None:
-    """A task's score of guessing, where it says one."""
+    """A task's score of guessing, where it says one. ``examples``: images in a batch that is scored."""
     method = getattr(plugin, "chance", None)
     if method is None:
         return None

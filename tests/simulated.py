@@ -86,6 +86,7 @@ def run(kind: str, variant: dict[str, Any], seed: int, final: float, start: floa
             "freeze": {
                 "policy": "below" if below else "none",
                 "batchnorm": "train",
+                "phases": [{"first": 1, "parts": list(trained), "parameters": sum(trained.values())}],
                 "trainable_parameters": sum(trained.values()),
                 "frozen_parameters": sum(STAGES.values()) - sum(trained.values()),
                 "trainable_by_stage": {stage: trained.get(stage, 0) for stage in STAGES},

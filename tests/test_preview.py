@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from rotbench.plan import Plan, make_plan
-from rotbench.preview import groups, plan_heading, plan_rows, plan_summary, plan_table, trained_stages
+from rotbench.preview import groups, plan_heading, plan_rows, plan_summary, plan_table, trained
 from rotbench.price import Paces
 from rotbench.registry import load_registry
 from rotbench.source import parse_source
@@ -40,11 +40,12 @@ class Then:
 
 @dataclass(frozen=True)
 class Norms:
-    """BatchNorm and the head."""
+    """A shift of the stem, BatchNorm of the first layer, and the head."""
     name: ClassVar[str] = "norms"
     batchnorm: Literal["eval", "train"] = "eval"
     def trainable(self, parameter, epoch, epochs):
-        return parameter.kind == "batchnorm" or parameter.stage == "fc"
+        norm = parameter.stage == "layer1" and parameter.kind == "batchnorm"
+        return norm or parameter.name == "conv1.bias" or parameter.name == "bn1.bias" or parameter.stage == "fc"
 
 @dataclass(frozen=True)
 class Broken:
@@ -87,20 +88,29 @@ def printed(made: Plan, standing: dict[str, Standing], width: int = 200, *, ever
 @pytest.mark.parametrize(
     ("freeze", "told"),
     [
-        ('"none"', "everything"),
-        ('"below"', "layer4 and fc"),
-        ('{ name = "below", stage = "layer2" }', "layer2, layer3, layer4 and fc"),
-        ('"head-only"', "fc"),
-        ('"then"', "fc, then everything from epoch 11"),
-        ('"norms"', "part of stem, part of layer1, part of layer2, part of layer3, part of layer4 and fc"),
+        # The counts are torchvision's: 11,689,512 parameters, of which the head of 1,000 classes has 513,000.
+        ('"none"', "everything, 11.2 M"),
+        ('"below"', "layer4 and fc, 8.4 M"),
+        ('{ name = "below", stage = "layer2" }', "layer2, layer3, layer4 and fc, 11.0 M"),
+        ('{ name = "only", stage = "layer1" }', "layer1 and fc, 153.1 k"),
+        ('"head-only"', "fc, 5.1 k"),
+        ('"batchnorm-only"', "BatchNorm and fc, 14.7 k"),
+        ('"probe-then-tune"', "fc, then everything from epoch 11, 11.2 M"),
+        (
+            '{ name = "gradual", every = 3 }',
+            "fc, also layer4 from epoch 4, also layer3 from epoch 7, also layer2 from epoch 10, "
+            "also layer1 from epoch 13, also stem from epoch 16, 11.2 M",
+        ),
+        ('"then"', "fc, then everything from epoch 11, 11.2 M"),
+        ('"norms"', "part of stem, BatchNorm of layer1 and fc, 5.7 k"),
         ('"broken"', "unknown: RuntimeError"),
-        ('"nothing"', "nothing"),
+        ('"nothing"', "nothing, 0"),
     ],
 )
 def test_which_stages_train_is_told_by_the_policy_itself(tmp_path: Path, freeze: str, told: str) -> None:
     (tmp_path / "own.py").write_text(OWN_POLICIES)
     made = plan(f'[[matrix]]\ninit = "random"\nfreeze = {freeze}', tmp_path)
-    assert trained_stages(made, made.runs[0]) == told
+    assert trained(made, made.runs[0]) == told
 
 
 def test_variants_are_rows_with_their_states_and_reasons() -> None:
@@ -112,15 +122,15 @@ def test_variants_are_rows_with_their_states_and_reasons() -> None:
     lines = printed(made, standing)
     assert [" ".join(line.split()) for line in lines] == [
         "variant trains runs each why",
-        "pretext rotation everything 3 new ?",
-        "random, none everything 1 done",
+        "pretext rotation everything, 11.2 M 3 new ?",
+        "random, none everything, 11.2 M 1 done",
         "1 stale plugin freeze.py changed",
         "1 new ?",
-        "random, below layer3, layer4 and fc 3 new ?",
-        "random, head-only fc 3 new ?",
-        "rotation, none everything 3 new ?",
-        "rotation, below layer3, layer4 and fc 3 new ?",
-        "rotation, head-only fc 3 new ?",
+        "random, below layer3, layer4 and fc, 10.5 M 3 new ?",
+        "random, head-only fc, 5.1 k 3 new ?",
+        "rotation, none everything, 11.2 M 3 new ?",
+        "rotation, below layer3, layer4 and fc, 10.5 M 3 new ?",
+        "rotation, head-only fc, 5.1 k 3 new ?",
     ]
     assert len(printed(made, standing, every_run=True)) == 1 + len(made.runs)
 
@@ -142,7 +152,7 @@ def test_what_is_shared_is_told_once() -> None:
 def test_of_a_selection_only_that_is_shown() -> None:
     made = plan(only=("init=random", "freeze=below"))
     assert [" ".join(line.split()) for line in printed(made, all_new(made))[1:]] == [
-        "random, below layer3, layer4 and fc 3 new ?"
+        "random, below layer3, layer4 and fc, 10.5 M 3 new ?"
     ]
     rows = plan_rows(made, all_new(made), Paces(), [])
     assert [row["variant"]["init"] for row in rows] == ["random"] * 3

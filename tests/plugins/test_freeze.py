@@ -61,7 +61,7 @@ def test_gradual_lets_a_stage_join_from_the_top_every_few_epochs(
     joined = {1: "fc", 2: "fc", 3: "layer4", 4: "layer4", 5: "layer3", 7: "layer2", 9: "layer1", 11: "stem", 20: "stem"}
     for epoch, lowest in joined.items():
         stages = {one.stage for one in parameters if policy.trainable(one, epoch, 20)}
-        assert stages == set(STAGES[STAGES.index(lowest) :]), epoch  # type: ignore[arg-type]
+        assert stages == set(STAGES[STAGES.index(lowest) :]), epoch
     assert len(joined) == 9
     assert phases_of(policy, 20) == [Phase(1, 20, 1.0)]
 
