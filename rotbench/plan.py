@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from rotbench.contract import Kind
 from rotbench.errors import BadInput, EnvironmentLacking, Fault, RotbenchError
 from rotbench.matched import Matched
 from rotbench.matrix import name_of
 from rotbench.partner import DEFAULTS, filled, matches
-from rotbench.registry import Kind, Plugin, PluginReference, Registry
+from rotbench.registry import Plugin, PluginReference, Registry
 from rotbench.rehearsal import rehearsed
 from rotbench.resolve import Resolved, instance, resolve
 from rotbench.source import parse_value, suggestion

@@ -11,41 +11,26 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import inspect
+import signal
 import sys
+import threading
 import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pluggy
 
+from rotbench.contract import HOOKS, Kind, problem
 from rotbench.errors import BadInput, Fault, RotbenchError
 from rotbench.hookspecs import PROJECT, Hooks
 from rotbench.options import check_table, field_names
 from rotbench.resources import plugins_folder
 from rotbench.source import StudyPath, quoted, suggestion
 
-Kind = Literal["pretext task", "init", "freeze policy", "dataset"]
-
-HOOKS: Mapping[Kind, str] = {
-    "pretext task": "register_pretext_tasks",
-    "init": "register_inits",
-    "freeze policy": "register_freeze_policies",
-    "dataset": "register_datasets",
-}
-
-#: The methods that a class of each kind must have, with the positional arguments that they are called with and the
-#: keyword arguments that they may name.
-METHODS: Mapping[Kind, Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
-    "pretext task": {
-        "head": (("features",), ("classes", "map_size", "view_size")),
-        "make_batch": (("images", "generator"), ("labels", "index")),
-    },
-    "init": {"apply": (("model", "context"), ())},
-    "freeze policy": {"trainable": (("parameter", "epoch", "epochs"), ())},
-    "dataset": {"fingerprint": (("root",), ()), "load": (("root", "split"), ())},
-}
+#: A plugin whose import takes longer is unavailable: nobody would wait for ``rotbench --help`` of a study.
+IMPORT_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -210,15 +195,17 @@ def _collect(
 ) -> None:
     """Add what one file or package brings, all or none. What raises, in its import or in a hook, is noted."""
     try:
-        for kind, cls in list(classes):
-            problem = _problem(kind, cls)
+        with _time_limit(IMPORT_SECONDS):
+            found = list(classes)
+        for kind, cls in found:
+            fault = problem(kind, cls)
             name = getattr(cls, "name", cls.__name__)
             other = next((p for p in plugins if (p.kind, p.name) == (kind, name)), None)
             if other is not None:
                 first = f"{other.origin} ({Path(other.reference.location).name})"
-                problem = f'a second {kind} "{name}"; the first is from {first}'
-            if problem:
-                unavailable.append(Unavailable(origin, location, f"{cls.__name__}: {problem}"))
+                fault = f'a second {kind} "{name}"; the first is from {first}'
+            if fault:
+                unavailable.append(Unavailable(origin, location, f"{cls.__name__}: {fault}"))
                 continue
             code = sha256 or _module_sha256(cls.__module__)
             plugins.append(Plugin(kind, name, cls, origin, version, PluginReference(kind, name, location, code)))
@@ -228,6 +215,31 @@ def _collect(
         unavailable.append(Unavailable(origin, location, error.what))
     except BaseException as error:  # a plugin may raise anything, SystemExit included
         unavailable.append(Unavailable(origin, location, f"{type(error).__name__}: {error}"))
+
+
+class _TooSlow(BaseException):
+    """Raised into a plugin that takes too long; no ``Exception``, which the plugin might catch."""
+
+
+@contextlib.contextmanager
+def _time_limit(seconds: float) -> Iterator[None]:
+    """Raise :class:`BadInput` once ``seconds`` have passed inside; without a limit outside of Unix' main thread."""
+    if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ring(number: int, frame: object) -> None:
+        raise _TooSlow
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    except _TooSlow:
+        raise BadInput(f"its import took more than {seconds:g} s; import heavy packages inside methods") from None
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _file_classes(path: Path, code: bytes, sha256: str) -> Iterator[tuple[Kind, type]]:
@@ -249,8 +261,17 @@ def _entry_classes(entry: importlib.metadata.EntryPoint) -> Iterator[tuple[Kind,
 
 
 def _module_sha256(module: str) -> str:
+    """A hash of a module's code; where it lies in a package, of every Python file of the package."""
     file = getattr(sys.modules[module], "__file__", None)
-    return hashlib.sha256(Path(file).read_bytes() if file else module.encode()).hexdigest()
+    top = getattr(sys.modules.get(module.partition(".")[0]), "__path__", None)
+    if top is None:
+        return hashlib.sha256(Path(file).read_bytes() if file else module.encode()).hexdigest()
+    digest = hashlib.sha256()
+    for folder in (Path(place) for place in top):
+        for path in sorted(folder.rglob("*.py")):
+            content = hashlib.sha256(path.read_bytes()).hexdigest()
+            digest.update(f"{path.relative_to(folder).as_posix()} {content}\n".encode())
+    return digest.hexdigest()
 
 
 def _hook_classes(plugin: object, name: str) -> Iterator[tuple[Kind, type]]:
@@ -274,26 +295,3 @@ def _hook_classes(plugin: object, name: str) -> Iterator[tuple[Kind, type]]:
                 yield kind, cls
     if not implemented:
         raise BadInput(f"{name} implements no hook of rotbench (forgot @hookimpl?)")
-
-
-def _problem(kind: Kind, cls: type) -> str:
-    """What keeps a class from being a plugin of its kind, or ""."""
-    if not isinstance(getattr(cls, "name", None), str):
-        return "needs a name: ClassVar[str]"
-    if not (dataclasses.is_dataclass(cls) and cls.__dataclass_params__.frozen):  # type: ignore[attr-defined]
-        return "should be a frozen dataclass: @dataclass(frozen=True)"
-    if not (cls.__doc__ or "").strip() or (cls.__doc__ or "").startswith(f"{cls.__name__}("):
-        return "needs a docstring; its first line is shown in the report"
-    for method, (positional, offered) in METHODS[kind].items():
-        function = getattr(cls, method, None)
-        if not callable(function):
-            return f"needs a method {method}({', '.join(('self', *positional))})"
-        try:
-            parameters = inspect.signature(function).parameters.values()
-            required = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty}
-            inspect.signature(function).bind(None, *positional, **dict.fromkeys(required & set(offered)))
-        except TypeError as error:
-            return f"{method} should take ({', '.join(('self', *positional))}): {error}"
-    if kind == "freeze policy" and "batchnorm" not in field_names(cls):
-        return 'needs an option batchnorm: Literal["eval", "train"]'
-    return ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import warnings
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -158,6 +159,39 @@ def test_an_incomplete_or_diverged_side_has_no_verdict(broken: str) -> None:
     assert (summary.n, summary.planned, summary.diverged) == (2, 3, broken == "diverged")
     assert summary.estimate is not None
     assert summary.estimate.n == 2
+
+
+def test_pretraining_with_more_labels_than_the_other_side_had_gets_no_verdict() -> None:
+    results = simulated.results()
+    assert all(contrast.verdict for contrast in compare.contrasts(results))
+    results["study"]["pretexts"]["rotation"]["uses_labels"] = True
+    # All labels downstream: the other side had as many.
+    assert all(contrast.verdict for contrast in compare.contrasts(results))
+    for run in results["runs"]:
+        if run["kind"] == "downstream":
+            run["settings"]["train"]["labels_per_class"] = 40
+    for contrast in compare.contrasts(results):
+        assert (contrast.verdict, contrast.reason) == (None, "more labels")
+        assert contrast.interval is not None
+    said = [sentence.text for sentence in sentences(results, compare.contrasts(results))]
+    assert len(said) == 2
+    assert all("used labels that the other side did not have" in text for text in said)
+
+
+def test_labels_are_inherited_from_the_run_that_a_pretext_run_starts_from() -> None:
+    results = simulated.results()
+    for run in results["runs"]:
+        if run["kind"] == "pretext":
+            run["settings"]["init"] = {"name": "pretext", "pretext": "supervised"}
+        else:
+            run["settings"]["train"]["labels_per_class"] = 40
+    parent = deepcopy(results["runs"][0]) | {"variant": {"pretext": "supervised"}}
+    parent["settings"]["init"] = {"name": "random"}
+    results["runs"].insert(0, parent)
+    results["study"]["pretexts"]["supervised"] = {**results["study"]["pretexts"]["rotation"], "uses_labels": True}
+    assert {contrast.reason for contrast in compare.contrasts(results)} == {"more labels"}
+    results["study"]["pretexts"]["supervised"]["uses_labels"] = False
+    assert {contrast.reason for contrast in compare.contrasts(results)} == {None}
 
 
 def test_differences_are_paired_by_seed_not_by_position() -> None:

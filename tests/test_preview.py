@@ -12,6 +12,7 @@ from rotbench.plan import Plan, make_plan
 from rotbench.preview import groups, plan_heading, plan_rows, plan_summary, plan_table, trained
 from rotbench.price import Paces
 from rotbench.registry import load_registry
+from rotbench.results import describe
 from rotbench.source import parse_source
 from rotbench.store import Standing
 from rotbench.study import understand
@@ -168,3 +169,45 @@ def test_the_table_fits_the_terminal(width: int) -> None:
     lines = printed(made, standing, width)
     assert max(map(len, lines)) <= width
     assert "sgd" in " ".join(lines)
+
+
+OWN_TASK = '''
+from dataclasses import dataclass
+from typing import ClassVar
+from rotbench import hookimpl
+
+@dataclass(frozen=True)
+class Wordy:
+    """Says what it was asked with."""
+    name: ClassVar[str] = "wordy"
+    def head(self, features):
+        return None
+    def make_batch(self, images, generator):
+        return images, None
+    def notice(self, *, epochs, batch_size, stem):
+        if batch_size == 3:
+            raise RuntimeError("no")
+        return None if epochs == 100 else f"runs {epochs} epochs of {batch_size} on {stem}."
+
+@hookimpl
+def register_pretext_tasks():
+    return [Wordy]
+'''
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ("epochs = 7", ["pretext own runs 7 epochs of 128 on imagenet."]),
+        ("epochs = 100", []),
+        ("batch_size = 3", ["pretext own its notice raised RuntimeError: no"]),
+    ],
+)
+def test_what_a_task_says_of_its_settings_is_in_the_plan(tmp_path: Path, settings: str, told: list[str]) -> None:
+    (tmp_path / "own.py").write_text(OWN_TASK)
+    made = plan(f'[pretext.own]\ntask = "wordy"\n{settings}\n[[matrix]]\ninit = ["random", "own"]', tmp_path)
+    lines = plan_summary(made, all_new(made), list(made.runs), None, 1, 10**12)
+    assert [line for line in lines if line.startswith("pretext own ") and "trained once" not in line] == told
+    assert describe(made, "rotbench run")["study"]["pretexts"]["own"]["notice"] == "".join(told).removeprefix(
+        "pretext own "
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -28,6 +30,36 @@ class Mine:
 
 @hookimpl
 def register_freeze_policies():
+    return [Mine]
+'''
+
+TASK = '''
+"""A pretext task."""
+from __future__ import annotations
+from dataclasses import dataclass
+from typing import ClassVar
+from rotbench import hookimpl
+
+@dataclass(frozen=True)
+class Mine:
+    """Tell nothing at all."""
+
+    name: ClassVar[str] = "mine"
+
+    def head(self, features):
+        return None
+
+    def make_batch(self, images, generator, *, index):
+        return images, index
+
+    def loss(self, outputs, targets):
+        return outputs.sum()
+
+    def notice(self, *, epochs):
+        return None
+
+@hookimpl
+def register_pretext_tasks():
     return [Mine]
 '''
 
@@ -87,6 +119,15 @@ BROKEN = {
     FREEZE.replace("(self, parameter, epoch, epochs)", "(self, parameter)"): "trainable should take",
     FREEZE.replace("    batchnorm: ", "    norm: "): "needs an option batchnorm",
     FREEZE.replace('"mine"', '"below"'): 'a second freeze policy "below"',
+    FREEZE.replace("def trainable", "def restart(self, epoch):\n        return None\n\n    def trainable"): (
+        "restart should take (self, epoch, epochs)"
+    ),
+    TASK.replace("def loss(self, outputs, targets)", "def loss(self, outputs)"): (
+        "loss should take (self, outputs, targets)"
+    ),
+    TASK.replace("def notice(self, *, epochs)", "def notice(self, *, epoch)"): (
+        "notice should take (self, *, epochs, batch_size, model_name, stem)"
+    ),
 }
 
 
@@ -100,6 +141,52 @@ def test_a_broken_plugin_is_listed_with_its_error_and_the_others_work(tmp_path: 
     assert broken.origin == "file broken.py"
     assert registry.find("freeze policy", "works")
     assert "broken.py" in registry.unknown("init", "whatever")
+
+
+def test_the_tasks_of_these_tests_are_sound(tmp_path: Path) -> None:
+    (tmp_path / "freeze.py").write_text(FREEZE)
+    (tmp_path / "task.py").write_text(TASK)
+    registry = load_registry([tmp_path])
+    assert registry.unavailable == ()
+    assert registry.find("pretext task", "mine")
+    assert registry.find("freeze policy", "mine")
+
+
+def test_a_plugin_that_takes_too_long_to_import_is_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rotbench.registry.IMPORT_SECONDS", 0.2)
+    # What a plugin may do about exceptions of its own does not keep it from being stopped.
+    (tmp_path / "slow.py").write_text("import time\ntry:\n    time.sleep(60)\nexcept Exception:\n    pass\n")
+    (tmp_path / "works.py").write_text(FREEZE)
+    before = signal.getsignal(signal.SIGALRM)
+    registry = load_registry([tmp_path])
+    (slow,) = registry.unavailable
+    assert slow.origin == "file slow.py"
+    assert slow.error == "its import took more than 0.2 s; import heavy packages inside methods"
+    assert registry.find("freeze policy", "mine")
+    assert signal.getsignal(signal.SIGALRM) is before
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_a_package_is_identified_by_all_of_its_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "rotbench_mine"
+    package.mkdir()
+    (package / "__init__.py").write_text("from rotbench_mine.policy import Mine, register_freeze_policies\n")
+    (package / "policy.py").write_text(FREEZE)
+    (package / "helper.py").write_text("FACTOR = 1\n")
+    installed = tmp_path / "rotbench_mine-1.2.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: rotbench-mine\nVersion: 1.2\n")
+    (installed / "entry_points.txt").write_text("[rotbench]\nmine = rotbench_mine\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "rotbench_mine", raising=False)
+    plugin = load_registry().find("freeze policy", "mine")
+    assert plugin is not None
+    assert (plugin.origin, plugin.version) == ("package rotbench-mine 1.2", "1.2")
+    assert load_plugin(plugin.reference) is plugin.cls
+    (package / "helper.py").write_text("FACTOR = 2\n")
+    with pytest.raises(BadInput, match="changed while the study was running"):
+        load_plugin(plugin.reference)
+    assert load_registry(shipped_only=True).find("freeze policy", "mine") is None
 
 
 def test_a_worker_refuses_a_plugin_that_changed(tmp_path: Path) -> None:

@@ -73,7 +73,8 @@ def hostile(text: str) -> Results:
     study |= {"title": text, "notice": text, "text": text, "command": text, "baseline": {"init": text}}
     study["dataset"]["name"] = text
     study["references"] = [{"match": {"init": text}, "test_accuracy": 0.6, "source": text}]
-    study["pretexts"] = {text: {"task": text, "summary": text, "chance": 0.25, "score_name": "accuracy"}}
+    about = {"task": text, "summary": text, "chance": 0.25, "score_name": "accuracy", "notice": text}
+    study["pretexts"] = {text: {**about, "uses_labels": True}}
     for plugin in study["plugins"]:
         plugin |= {"name": text, "summary": text, "origin": text, "kind": text}
     for run in results["runs"]:
@@ -83,6 +84,7 @@ def hostile(text: str) -> Results:
         run["provenance"]["start"] |= {"init": text, "missing": [text], "unexpected": [text]}
         if run["kind"] == "pretext":
             run["variant"] = {"pretext": text}
+            run |= {"pictures": [{"png": simulated.PNG, "caption": text}], "no_pictures": text}
         else:
             run["variant"] = {
                 "init": text if run["variant"]["init"] == "random" else "other",
@@ -90,6 +92,8 @@ def hostile(text: str) -> Results:
             }
     return results
 
+
+PICTURE = f"data:image/png;base64,{simulated.PNG}"
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -106,7 +110,7 @@ def test_hostile_names_are_text(text: str) -> None:
     html = report.render(hostile(text))
     page = Page(html)
     assert page.open == []
-    assert not page.all("img")
+    assert [(image["src"], image["alt"]) for image in page.all("img")] == [(PICTURE, text)]
     assert not page.all("b")
     assert len(page.all("script")) == 2
     assert not [name for _, attrs in page.elements for name in attrs if name.startswith("on")]
@@ -255,6 +259,30 @@ def test_a_proof_that_fails_says_why(part: str, change: dict[str, Any], words: s
     assert evidence.proof(run).failures == ()
     run["provenance"][part] |= change
     assert evidence.proof(run).failures == (words,)
+
+
+def test_an_init_that_means_to_set_a_part_is_no_failed_proof_and_says_what_it_set() -> None:
+    run = simulated.results()["runs"][-1]
+    start = {"exact": False, "tensors": 120, "claimed": 60, "equals_parent": None, "tensors_of_parent": 60}
+    run["provenance"]["start"] |= {**start, "changed": 60, "missing": []}
+    row = evidence.proof(run)
+    assert row.failures == ()
+    assert row.remarks == ("sets 60 of 120 tensors, the others are random", "60 tensors are the parent's to the bit")
+
+
+def test_what_a_pretext_task_showed_and_says_of_itself_is_on_the_page() -> None:
+    results = simulated.results()
+    about = results["study"]["pretexts"]["rotation"]
+    about |= {"uses_labels": True, "notice": "runs below the published recipe."}
+    page = Page(report.render(results))
+    assert [image["src"] for image in page.all("img")] == [PICTURE] * 2
+    assert [image["alt"] for image in page.all("img")] == ["0°, says 0° (97 %)", "90°, says 90° (97 %)"]
+    assert "rotation runs below the published recipe." in page.text
+    assert "Uses labels." in page.text
+    results["runs"][0] |= {"pictures": [], "no_pictures": "ValueError: nothing to see"}
+    page = Page(report.render(results))
+    assert not page.all("img")
+    assert "no pictures, since they raised ValueError: nothing to see" in page.text
 
 
 def test_a_proof_that_fails_is_a_red_row_and_an_alarm() -> None:
