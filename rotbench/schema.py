@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rotbench.contract import Kind
 from rotbench.options import json_schema
-from rotbench.registry import Kind, Plugin, Registry
+from rotbench.registry import Plugin, Registry
 from rotbench.settings import ModelSettings, Reference, ReportSettings, Resources, TrainSettings
 
 Schema = dict[str, Any]
