@@ -54,6 +54,13 @@ class Rotation:
         """One of four."""
         return 0.25
 
+    def pictures(self, views: Tensor, outputs: Tensor, targets: Tensor) -> Iterator[tuple[Tensor, str]]:
+        """The turned images, with turns in degrees."""
+        from rotbench.heads import answers
+
+        for view, (target, answer, share) in zip(views, answers(outputs, targets), strict=True):
+            yield view, f"{90 * target}°, says {90 * answer}° ({share:.0f} %)"
+
 
 def _all_turns(images: Tensor) -> list[Tensor]:
     """(N, 3, H, H) turned counter-clockwise by 0, 90, 180 and 270 degrees, as ``numpy.rot90`` turns."""

@@ -1,0 +1,67 @@
+"""Heads that several pretext tasks put on a backbone, and what is made of their outputs.
+
+A head runs in float32. Its weights come from torch's global generator, which rotbench seeds before it asks for a head.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+def perceptron(features: int, hidden: int, outputs: int) -> nn.Sequential:
+    """(M, features) to (M, outputs) through one hidden layer."""
+    return nn.Sequential(nn.Linear(features, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
+
+
+class Together(nn.Module):
+    """One answer for several views of an image: (N * views, features) to (N, outputs).
+
+    The views of an image stand next to each other. Their features are joined, so that their order counts.
+    """
+
+    def __init__(self, features: int, views: int, outputs: int, hidden: int = 512) -> None:
+        super().__init__()
+        self.views = views
+        self.answer = perceptron(views * features, hidden, outputs)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return cast(Tensor, self.answer(features.reshape(len(features) // self.views, -1)))
+
+
+class Picture(nn.Module):
+    """A map of features to a picture: (M, features, map_size, map_size) to (M, channels, side, side).
+
+    Each place of the map tells the pixels of its own square, in one linear layer (as in SimMIM, Xie et al., CVPR 2022).
+    Where the squares do not make up ``side``, the picture is resized.
+    """
+
+    def __init__(self, features: int, channels: int, map_size: int, side: int) -> None:
+        super().__init__()
+        self.side = side
+        square = -(-side // map_size)
+        self.pixels = nn.Sequential(nn.Conv2d(features, channels * square**2, 1), nn.PixelShuffle(square))
+
+    def forward(self, maps: Tensor) -> Tensor:
+        picture: Tensor = self.pixels(maps)
+        if picture.shape[2:] == (self.side, self.side):
+            return picture
+        return functional.interpolate(picture, (self.side, self.side), mode="bilinear", antialias=True)
+
+
+def explained_variance(errors: Tensor, deviations: Tensor) -> Tensor:
+    """One value an example: 1 where nothing is wrong, and on average 0 for who guesses what ``deviations`` are from.
+
+    ``errors``, ``deviations``: (N,), squared errors of an answer and of the guess. They are set against each other
+    over the batch, not image by image, since an image that has hardly any variance would outweigh all others.
+    """
+    return 1 - errors / deviations.mean().clamp(min=torch.finfo(errors.dtype).tiny ** 0.5)
+
+
+def answers(outputs: Tensor, targets: Tensor) -> list[tuple[int, int, float]]:
+    """Of logits (N, K) and targets (N,): the target, the class with the largest probability, and that in per cent."""
+    top = outputs.softmax(1).max(1)
+    return list(zip(targets.tolist(), top.indices.tolist(), (100 * top.values).tolist(), strict=True))
