@@ -161,7 +161,7 @@ def load_plugin(reference: PluginReference) -> type:
         classes = _file_classes(path, code, sha256)
     else:
         entry = importlib.metadata.EntryPoint(reference.name, reference.location, PROJECT)
-        classes = _entry_classes(entry)
+        classes = iter(list(_entry_classes(entry)))  # imported now, since the hash is that of what was imported
         sha256 = _module_sha256(entry.module)
     if sha256 != reference.sha256:
         raise BadInput(
@@ -207,7 +207,7 @@ def _collect(
             if fault:
                 unavailable.append(Unavailable(origin, location, f"{cls.__name__}: {fault}"))
                 continue
-            code = sha256 or _module_sha256(cls.__module__)
+            code = sha256 or _module_sha256(location.partition(":")[0])
             plugins.append(Plugin(kind, name, cls, origin, version, PluginReference(kind, name, location, code)))
     except KeyboardInterrupt:
         raise

@@ -186,7 +186,7 @@ def test_the_sdist_is_the_clone(tmp_path: Path) -> None:
     machinery = {".ci/run", ".github/workflows/ci.yml", "experiments.toml"}
     code = {
         str(path.relative_to(ROOT))
-        for folder in ("rotbench", "plugins", "templates", "studies", "tests", "benchmarks")
+        for folder in ("rotbench", "plugins", "templates", "studies", "tests", "benchmarks", "examples")
         for path in (ROOT / folder).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
