@@ -1,20 +1,20 @@
 from __future__ import annotations
 
-import urllib.error
+import json
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
+import numpy as np
 import pytest
 import torch
 import torchvision
-from safetensors.torch import save_file
 from torch import Tensor
 
-from rotbench.errors import EnvironmentLacking
-from rotbench.hookspecs import InitContext
+from rotbench.hookspecs import STAGES, InitContext
 from rotbench.models import backbone_state, build_backbone, state_sha256
+from tests.program import rotbench
 
 
 @pytest.fixture(scope="module")
@@ -22,13 +22,21 @@ def inits(load_shipped_plugin: Callable[[str], ModuleType]) -> ModuleType:
     return load_shipped_plugin("inits")
 
 
+def unlike(stem: str) -> dict[str, Tensor]:
+    """A backbone every tensor of which differs from that of seed 0, and all of whose values but few are distinct."""
+    state = backbone_state(build_backbone("resnet18", stem, 1))
+    source = torch.Generator().manual_seed(2)
+    for name, tensor in state.items():
+        if name.endswith("num_batches_tracked"):
+            tensor.add_(9)
+        elif tensor.ndim == 1:
+            tensor.add_(0.1 + torch.rand(tensor.shape, generator=source))
+    return state
+
+
 @pytest.fixture(scope="module")
 def weights() -> dict[str, Tensor]:
-    """A backbone unlike that of seed 0, buffers included."""
-    state = backbone_state(build_backbone("resnet18", "imagenet", 1))
-    state["bn1.running_mean"] += 0.5
-    state["bn1.num_batches_tracked"] += 9
-    return state
+    return unlike("imagenet")
 
 
 @pytest.fixture
@@ -36,12 +44,12 @@ def model() -> torchvision.models.ResNet:
     return build_backbone("resnet18", "imagenet", 0)
 
 
-def context(folder: Path, pretext: dict[str, Tensor] | None = None, stem: str = "imagenet") -> InitContext:
+def context(pretext: dict[str, Tensor] | None = None, stem: str = "imagenet", seed: int = 0) -> InitContext:
     return InitContext(
         pretext=pretext,
         images=torch.zeros(2, 3, 32, 32),
-        generator=torch.Generator(),
-        folder=folder,
+        generator=torch.Generator().manual_seed(seed),
+        folder=Path(),
         model_name="resnet18",
         stem=stem,
     )
@@ -51,184 +59,195 @@ def sha(model: torchvision.models.ResNet) -> str:
     return state_sha256(backbone_state(model))
 
 
-def test_random_leaves_the_model(inits: ModuleType, model: torchvision.models.ResNet, tmp_path: Path) -> None:
+def test_random_leaves_the_model(inits: ModuleType, model: torchvision.models.ResNet) -> None:
     before = sha(model)
-    assert inits.Random().apply(model, context(tmp_path)) is None
+    assert inits.Random().apply(model, context()) is None
     assert sha(model) == before
 
 
 def test_pretext_sets_and_claims_every_tensor(
-    inits: ModuleType, model: torchvision.models.ResNet, weights: dict[str, Tensor], tmp_path: Path
+    inits: ModuleType, model: torchvision.models.ResNet, weights: dict[str, Tensor]
 ) -> None:
-    claimed = inits.Pretext("rotation").apply(model, context(tmp_path, weights))
+    claimed = inits.Pretext("rotation").apply(model, context(weights))
     assert set(claimed) == set(model.state_dict())
     assert sha(model) == state_sha256(weights)
 
 
-def test_pretext_without_its_weights_is_an_error(
-    inits: ModuleType, model: torchvision.models.ResNet, weights: dict[str, Tensor], tmp_path: Path
+def test_without_its_pretext_weights_an_init_is_an_error_and_leaves_the_model(
+    inits: ModuleType, model: torchvision.models.ResNet, weights: dict[str, Tensor]
 ) -> None:
-    with pytest.raises(ValueError, match='no weights of the pretext run "rotation"'):
-        inits.Pretext("rotation").apply(model, context(tmp_path))
-    part = {name: tensor for name, tensor in weights.items() if name != "bn1.bias"}
-    with pytest.raises(ValueError, match=r"missing: bn1\.bias"):
-        inits.Pretext("rotation").apply(model, context(tmp_path, part))
-
-
-def with_head(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {**weights, "fc.weight": torch.zeros(10, 512), "fc.bias": torch.zeros(10)}
-
-
-def prefixed(prefix: str, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {prefix + name: tensor for name, tensor in weights.items()}
-
-
-def test_a_checkpoint_is_read_in_all_its_common_shapes(
-    inits: ModuleType, weights: dict[str, Tensor], tmp_path: Path
-) -> None:
-    full = with_head(weights)
-    cases: list[tuple[str, Any, set[str]]] = [
-        ("plain.pt", weights, set()),
-        ("head.pth", full, {"fc.weight", "fc.bias"}),
-        ("nested.pt", {"epoch": 3, "state_dict": full}, {"fc.weight", "fc.bias"}),
-        ("model.pt", {"model": prefixed("module.", full), "optimizer": {}}, {"fc.weight", "fc.bias"}),
-        ("both.pt", {"state_dict": {"model": prefixed("module.backbone.", weights)}}, set()),
-    ]
-    for name, content, _ in cases:
-        torch.save(content, tmp_path / name)
-    save_file(full, tmp_path / "full.safetensors")
-    cases.append(("full.safetensors", None, {"fc.weight", "fc.bias"}))
-    for name, _, unexpected in cases:
-        model, given = build_backbone("resnet18", "imagenet", 0), context(tmp_path)
-        claimed = inits.Checkpoint(name).apply(model, given)
-        assert sha(model) == state_sha256(weights), name
-        assert set(claimed) == set(weights), name
-        assert given.unexpected == unexpected, name
-    assert len(cases) == 6
-
-
-def test_a_checkpoint_that_does_not_fit_is_refused_by_name(
-    inits: ModuleType, model: torchvision.models.ResNet, weights: dict[str, Tensor], tmp_path: Path
-) -> None:
-    without = {name: tensor for name, tensor in weights.items() if name != "layer2.0.conv1.weight"}
-    cases: list[tuple[Any, str]] = [
-        (without, r"1 missing: layer2\.0\.conv1\.weight"),
-        ({**weights, "projector.weight": torch.zeros(2)}, r"1 unexpected: projector\.weight"),
-        ({**weights, "conv1.weight": torch.zeros(64, 3, 3, 3)}, r"conv1\.weight \(64, 3, 3, 3\) for \(64, 3, 7, 7\)"),
-        (prefixed("encoder.", weights), "120 unexpected|122 unexpected"),
-        ({**weights, "module.bn1.bias": torch.zeros(64)}, r"two tensors for bn1\.bias"),
-        ({"state_dict": {"epoch": 3}}, "holds no state dict"),
-        ([1, 2], "holds no state dict"),
-    ]
-    before = sha(model)
-    for content, message in cases:
-        torch.save(content, tmp_path / "wrong.pt")
-        with pytest.raises(ValueError, match=message):
-            inits.Checkpoint("wrong.pt").apply(model, context(tmp_path))
+    lacking = {name: tensor for name, tensor in weights.items() if name != "bn1.bias"}
+    other = {**weights, "conv1.weight": torch.zeros(64, 3, 3, 3)}
+    before, checked = sha(model), 0
+    for init in (inits.Pretext("rotation"), inits.Permuted("rotation"), inits.Partial("rotation")):
+        with pytest.raises(ValueError, match='no weights of the pretext run "rotation"'):
+            init.apply(model, context())
+        with pytest.raises(ValueError, match=r"1 missing: bn1\.bias"):
+            init.apply(model, context(lacking))
+        with pytest.raises(ValueError, match=r"conv1\.weight \(64, 3, 3, 3\) for \(64, 3, 7, 7\)"):
+            init.apply(model, context(other))
         assert sha(model) == before
-    assert len(cases) == 7
+        checked += 1
+    assert checked == 3
 
 
-def test_a_checkpoint_of_before_the_batch_counter_fits(
-    inits: ModuleType, model: torchvision.models.ResNet, weights: dict[str, Tensor], tmp_path: Path
+# Permuted
+
+
+def test_permuted_keeps_the_values_of_each_tensor_and_claims_all(inits: ModuleType) -> None:
+    for stem in ("imagenet", "cifar"):
+        model, given = build_backbone("resnet18", stem, 0), unlike(stem)
+        before = {name: tensor.clone() for name, tensor in given.items()}
+        claimed = inits.Permuted("rotation").apply(model, context(given, stem))
+        after = backbone_state(model)
+        assert set(claimed) == set(given) == set(after)
+        assert len(after) == 120
+        assert state_sha256(given) == state_sha256(before)
+        for name, tensor in before.items():
+            assert np.array_equal(np.sort(after[name].numpy(), axis=None), np.sort(tensor.numpy(), axis=None)), name
+            assert after[name].dtype == tensor.dtype
+            assert tensor.numel() == 1 or not torch.equal(after[name], tensor), name
+
+
+def destinations(before: Tensor, after: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Where each distinct value stood and where it stands, in flat positions."""
+    old, new = (tensor.numpy().ravel() for tensor in (before, after))
+    values, counts = np.unique(old, return_counts=True)
+    distinct = values[counts == 1]
+    by_old, by_new = np.argsort(old), np.argsort(new)
+    return by_old[np.searchsorted(old[by_old], distinct)], by_new[np.searchsorted(new[by_new], distinct)]
+
+
+def test_permuted_takes_all_orders_alike(
+    inits: ModuleType, model: torchvision.models.ResNet, weights: dict[str, Tensor]
 ) -> None:
-    old = {name: tensor for name, tensor in weights.items() if not name.endswith("num_batches_tracked")}
-    torch.save(old, tmp_path / "old.pt")
-    claimed = inits.Checkpoint("old.pt").apply(model, context(tmp_path))
-    assert set(claimed) == set(old)
-    assert torch.equal(model.bn1.running_mean, weights["bn1.running_mean"])
-    assert int(model.bn1.num_batches_tracked) == 0
+    inits.Permuted("rotation").apply(model, context(weights))
+    after = backbone_state(model)
+    checked = fixed = 0
+    for name, tensor in weights.items():
+        if tensor.ndim == 4:
+            stood, stands = destinations(tensor, after[name])
+            # Under random order a correlation over n places has mean 0 and standard deviation 1 / sqrt(n - 1).
+            bound = 5 / np.sqrt(len(stood) - 1)
+            assert abs(np.corrcoef(stood, stands)[0, 1]) < bound, name
+            assert abs(np.corrcoef(tensor.numpy().ravel(), after[name].numpy().ravel())[0, 1]) < bound, name
+            # Places within a kernel are mixed as well: 49 of the first convolution, 9 or 1 of the others.
+            places = tensor[0, 0].numel()
+            if places > 1:
+                assert abs(np.corrcoef(stood % places, stands % places)[0, 1]) < bound, name
+            fixed += int((stood == stands).sum())
+            checked += 1
+    assert checked == 20
+    # Each permutation has a Poisson number of fixed points with mean 1.
+    assert fixed < 20 + 5 * np.sqrt(20)
 
 
-class Payload:
-    """A pickle that would run code."""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (Path("executed").touch, ())
-
-
-def test_a_checkpoint_runs_no_code(
-    inits: ModuleType, model: torchvision.models.ResNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_permuted_gives_tensors_of_one_shape_orders_of_their_own(
+    inits: ModuleType, model: torchvision.models.ResNet, weights: dict[str, Tensor]
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    torch.save({"state_dict": Payload()}, "evil.pt")
-    Path("text.pt").write_text("no weights")
-    Path("text.safetensors").write_text("no weights")
-    for name in ("evil.pt", "text.pt", "text.safetensors"):
-        with pytest.raises(ValueError, match=f"{name} cannot be read as weights"):
-            inits.Checkpoint(name).apply(model, context(tmp_path))
-    assert not Path("executed").exists()
+    one, other = "layer1.0.conv1.weight", "layer1.0.conv2.weight"
+    inits.Permuted("rotation").apply(model, context({**weights, other: weights[one]}))
+    after = backbone_state(model)
+    stood, stands = destinations(after[one], after[other])
+    assert abs(np.corrcoef(stood, stands)[0, 1]) < 5 / np.sqrt(len(stood) - 1)
 
 
-def test_a_missing_checkpoint_is_told_before_anything_runs(inits: ModuleType, tmp_path: Path) -> None:
-    with pytest.raises(EnvironmentLacking, match=r"the weights here\.pt are missing") as caught:
-        inits.Checkpoint("here.pt").prepare(tmp_path)
-    assert str(tmp_path) in caught.value.todo
-    (tmp_path / "here.pt").touch()
-    inits.Checkpoint("here.pt").prepare(tmp_path)
+def test_permuted_orders_come_from_the_generator_of_the_context(inits: ModuleType, weights: dict[str, Tensor]) -> None:
+    made = {}
+    for case, (seed, elsewhere) in {"first": (0, 5), "again": (0, 6), "other": (1, 5)}.items():
+        model = build_backbone("resnet18", "imagenet", 0)
+        torch.manual_seed(elsewhere)
+        # A dict's order is not part of what the weights are.
+        given = weights if case == "first" else dict(reversed(weights.items()))
+        inits.Permuted("rotation").apply(model, context(given, seed=seed))
+        made[case] = sha(model)
+    assert made["first"] == made["again"] != made["other"]
 
 
-# Weights of torchvision: its list is bent to a small file of the test
+# Partial
 
 
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """An empty cache of torch, and no network."""
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-
-    def unreachable(*_: Any, **__: Any) -> None:
-        raise urllib.error.URLError("no network in tests")
-
-    monkeypatch.setattr("torch.hub.urlopen", unreachable)
-    return tmp_path / "torch" / "hub" / "checkpoints"
-
-
-def test_imagenet_loads_the_file_of_torchs_cache(
-    inits: ModuleType,
-    model: torchvision.models.ResNet,
-    weights: dict[str, Tensor],
-    hub: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(inits, "_check_sha256", lambda file, digits: checked.append((file.name, digits)))
-    checked: list[tuple[str, str]] = []
-    hub.mkdir(parents=True)
-    torch.save(with_head(weights), hub / "resnet18-f37072fd.pth")
-    given = context(hub)
-    claimed = inits.ImageNet().apply(model, given)
-    assert sha(model) == state_sha256(weights)
-    assert set(claimed) == set(weights)
-    assert given.unexpected == {"fc.weight", "fc.bias"}
-    assert checked == [("resnet18-f37072fd.pth", "f37072fd")]
+def test_partial_sets_and_claims_the_stages_up_to_its_own(inits: ModuleType) -> None:
+    prefixes = {"stem": ("conv1.", "bn1."), **{stage: (f"{stage}.",) for stage in STAGES[1:5]}}
+    checked = []
+    for stem in ("imagenet", "cifar"):
+        given = unlike(stem)
+        for count, stage in enumerate(prefixes, 1):
+            model = build_backbone("resnet18", stem, 0)
+            before = backbone_state(model)
+            claimed = inits.Partial("rotation", stage=stage).apply(model, context(given, stem))
+            lower = tuple(prefix for one in list(prefixes)[:count] for prefix in prefixes[one])
+            after = backbone_state(model)
+            assert set(claimed) == {name for name in before if name.startswith(lower)}
+            for name, tensor in after.items():
+                source, other = (given, before) if name.startswith(lower) else (before, given)
+                assert torch.equal(tensor, source[name]), (stage, name)
+                assert not torch.equal(tensor, other[name]), (stage, name)
+            checked.append(len(claimed))
+    assert checked == 2 * [6, 30, 60, 90, 120]
 
 
-def test_imagenet_without_network_says_what_to_download(inits: ModuleType, hub: Path) -> None:
-    with pytest.raises(EnvironmentLacking, match=r"could not be downloaded \(no network in tests\)") as caught:
-        inits.ImageNet().prepare(hub, model_name="resnet18", stem="imagenet")
-    assert torchvision.models.ResNet18_Weights.DEFAULT.url in caught.value.todo
-    assert not list(hub.glob("*"))
-
-
-def test_imagenet_refuses_a_damaged_file(inits: ModuleType, hub: Path) -> None:
-    hub.mkdir(parents=True)
-    (hub / "resnet18-f37072fd.pth").write_bytes(b"half a download")
-    with pytest.raises(EnvironmentLacking, match="is damaged: its sha256 should begin with f37072fd"):
-        inits.ImageNet().prepare(hub, model_name="resnet18", stem="imagenet")
-
-
-def test_imagenet_refuses_another_stem_and_unknown_weights(
-    inits: ModuleType, model: torchvision.models.ResNet, hub: Path
-) -> None:
-    calls: list[Callable[[], Any]] = [
-        lambda: inits.ImageNet().prepare(hub, model_name="resnet18", stem="cifar"),
-        lambda: inits.ImageNet().apply(model, context(hub, stem="cifar")),
-    ]
-    for call in calls:
-        with pytest.raises(ValueError, match='do not fit the stem "cifar"'):
-            call()
-    with pytest.raises(ValueError, match=r'no weights "V9" for resnet18; there are .*IMAGENET1K_V1'):
-        inits.ImageNet("V9").prepare(hub, model_name="resnet18", stem="imagenet")
+def test_partial_knows_no_head(inits: ModuleType) -> None:
+    assert get_args(get_type_hints(inits.Partial, vars(inits) | {"Any": Any})["stage"]) == STAGES[:-1]
 
 
 def test_they_register_themselves(inits: ModuleType) -> None:
-    assert [one.name for one in inits.register_inits()] == ["random", "pretext", "checkpoint", "imagenet"]
+    assert [one.name for one in inits.register_inits()] == ["random", "pretext", "permuted", "partial"]
+
+
+# Every init that needs no file, through the command line
+
+STUDY = """
+title = "All inits"
+seeds = [0]
+[train]
+epochs = 1
+batch_size = 64
+[pretext.rotation]
+task = "rotation"
+[[matrix]]
+init = [
+  "random",
+  "rotation",
+  { name = "permuted", pretext = "rotation" },
+  { name = "partial", pretext = "rotation", stage = "layer2" },
+  { name = "kaiming", mode = "fan_out", distribution = "uniform" },
+  "xavier",
+  { name = "orthogonal", gain = 1.4 },
+  "zero-init-residual",
+  "lsuv",
+  "data-dependent",
+  { name = "data-dependent", pretext = "rotation" },
+]
+labels_per_class = 2
+updates = "epochs"
+"""
+
+#: Of each variant: tensors that are claimed, and whether it starts from the pretext run.
+CLAIMS = [
+    ("random", 0, False),
+    ("pretext", 120, True),
+    ("permuted", 120, True),
+    ("partial", 60, True),
+    ("kaiming", 20, False),
+    ("xavier", 20, False),
+    ("orthogonal", 20, False),
+    ("zero-init-residual", 8, False),
+    ("lsuv", 20, False),
+    ("data-dependent", 60, False),
+    ("data-dependent", 120, True),
+]
+
+
+@pytest.mark.slow
+def test_a_study_of_all_inits_is_trained_and_proven(tmp_path: Path) -> None:
+    (tmp_path / "study.toml").write_text(STUDY)
+    done = rotbench(tmp_path, "run", "study.toml")
+    assert done.returncode == 0, done.stderr
+    pretext, *runs = json.loads((tmp_path / "results" / "results.json").read_text())["runs"]
+    starts = [run["provenance"]["start"] for run in runs]
+    assert [(start["init"], start["claimed"], start["parent"] == pretext["id"]) for start in starts] == CLAIMS
+    assert len({start["backbone_sha256"] for start in starts}) == len(CLAIMS)
+    assert all(0 <= run["final"]["test_accuracy"] <= 1 for run in runs)
+    assert starts[3]["tensors_of_parent"] >= 60
+    assert (tmp_path / "results" / "report.html").exists()
