@@ -1,0 +1,115 @@
+"""Inits that draw weights by a formula, without data: the schemes of the literature.
+
+The convolutions are the only weights of the backbone that are drawn; its BatchNorm modules start at scale 1 and
+shift 0. A convolution's fans are counted as torch counts them, over all groups on the outgoing side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from rotbench import hookimpl
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from rotbench.hookspecs import InitContext
+
+
+@dataclass(frozen=True)
+class Kaiming:
+    """Convolutions of variance 2 / fan, which keeps the scale of signals through ReLUs (He et al., ICCV 2015)."""
+
+    name: ClassVar[str] = "kaiming"
+    exact: ClassVar[bool] = False
+
+    #: Which side keeps its variance: "fan_in" the activations, "fan_out" the gradients (as "random" has it).
+    mode: Literal["fan_in", "fan_out"] = "fan_in"
+    #: What weights are drawn from; both have the same variance.
+    distribution: Literal["normal", "uniform"] = "normal"
+
+    def apply(self, model: nn.Module, context: InitContext) -> Collection[str]:
+        """Draws and claims the weights of all convolutions."""
+        from torch.nn import init
+
+        draw = init.kaiming_normal_ if self.distribution == "normal" else init.kaiming_uniform_
+        kernels = _kernels(model)
+        for kernel in kernels.values():
+            draw(kernel, mode=self.mode, nonlinearity="relu", generator=context.generator)
+        return tuple(kernels)
+
+
+@dataclass(frozen=True)
+class Xavier:
+    """Convolutions of variance 2 / (fan_in + fan_out), made for tanh (Glorot and Bengio, AISTATS 2010)."""
+
+    name: ClassVar[str] = "xavier"
+    exact: ClassVar[bool] = False
+
+    #: What weights are drawn from; both have the same variance.
+    distribution: Literal["normal", "uniform"] = "uniform"
+
+    def apply(self, model: nn.Module, context: InitContext) -> Collection[str]:
+        """Draws and claims the weights of all convolutions."""
+        from torch.nn import init
+
+        draw = init.xavier_normal_ if self.distribution == "normal" else init.xavier_uniform_
+        kernels = _kernels(model)
+        for kernel in kernels.values():
+            draw(kernel, generator=context.generator)
+        return tuple(kernels)
+
+
+@dataclass(frozen=True)
+class Orthogonal:
+    """Convolutions with orthogonal rows or columns, as a matrix (out, in x height x width) (Saxe et al., ICLR 2014)."""
+
+    name: ClassVar[str] = "orthogonal"
+    exact: ClassVar[bool] = False
+
+    #: The length of each row, or of each column where there are more rows than columns.
+    gain: Annotated[float, Field(gt=0)] = 1.0
+
+    def apply(self, model: nn.Module, context: InitContext) -> Collection[str]:
+        """Draws and claims the weights of all convolutions."""
+        from torch.nn import init
+
+        kernels = _kernels(model)
+        for kernel in kernels.values():
+            init.orthogonal_(kernel, gain=self.gain, generator=context.generator)
+        return tuple(kernels)
+
+
+@dataclass(frozen=True)
+class ZeroInitResidual:
+    """Random weights, but residual branches give 0: each block starts as its shortcut (Goyal et al., 2017)."""
+
+    name: ClassVar[str] = "zero-init-residual"
+    exact: ClassVar[bool] = False
+
+    def apply(self, model: nn.Module, context: InitContext) -> Collection[str]:
+        """Sets and claims the scale of the last BatchNorm of each residual branch."""
+        from torch import nn
+        from torchvision.models.resnet import BasicBlock, Bottleneck
+
+        last = {BasicBlock: "bn2", Bottleneck: "bn3"}
+        scales = [f"{name}.{last[type(block)]}.weight" for name, block in model.named_modules() if type(block) in last]
+        for name in scales:
+            nn.init.zeros_(model.get_parameter(name))
+        return tuple(scales)
+
+
+def _kernels(model: nn.Module) -> dict[str, Tensor]:
+    """The weights of all convolutions by name, (out, in / groups, height, width), in the order of the state dict."""
+    from torch import nn
+
+    return {f"{name}.weight": module.weight for name, module in model.named_modules() if isinstance(module, nn.Conv2d)}
+
+
+@hookimpl
+def register_inits() -> list[type]:
+    return [Kaiming, Xavier, Orthogonal, ZeroInitResidual]
