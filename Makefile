@@ -4,13 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help run test test-slow check clean
+.PHONY: help run test test-slow check manual clean
 
 help:
 	@echo "make run        set up and run experiments.toml; the report is results/report.html"
 	@echo "make test       set up and run the tests"
 	@echo "make test-slow  also the tests that take minutes or need CIFAR-10 (see ROTBENCH_DATA in README.md)"
 	@echo "make check      lint, formatting and types"
+	@echo "make manual     write the generated parts of plugins/README.md anew"
 	@echo "make clean      remove .venv, caches and built files; results stay"
 
 run: $(READY)
@@ -34,6 +35,9 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install -e '.[dev]'
 	$(BIN)/rotbench schema --to rotbench.schema.json
 	touch $(READY)
+
+manual: $(READY)
+	$(BIN)/python -m rotbench.manual plugins/README.md
 
 clean:
 	rm -rf $(VENV) rotbench.schema.json dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -162,12 +162,9 @@ class InitContext:
 class Init(Protocol):
     """What a run's backbone starts from. Required: ``name`` and ``apply``.
 
-    ``exact`` is ``True`` unless given: what comes from a pretext run or a file is all there and as it was there, which
-    rotbench checks. ``False``: the init means to set a part of the backbone, or to change what it loads.
-    An option called ``pretext`` names the pretext run that must be trained first. Three optional methods run before any
-    training: ``problem(*, model_name, stem)`` returns why the init cannot start this network, or None;
-    ``prepare(folder, *, model_name, stem)`` raises ``EnvironmentLacking`` where something is missing; and
-    ``fingerprint(folder)`` returns what identifies weights that come from a file: other weights are another run.
+    An option called ``pretext`` names the pretext run that must be trained first. ``exact`` is ``True`` unless given:
+    what comes from a pretext run or a file is all there and as it was there, which rotbench checks. ``False``: the
+    init means to set a part of the backbone, or to change what it loads.
     """
 
     name: ClassVar[str]
@@ -179,6 +176,18 @@ class Init(Protocol):
         ``model`` arrives with the random weights of its seed. Returns the names of the state-dict tensors that the
         init claims to have set, which rotbench checks by their hashes; ``None`` claims nothing.
         """
+        ...
+
+    def problem(self, *, model_name: str, stem: str) -> str | None:
+        """Why the init cannot start this network, or None. Planning calls it: no torch."""
+        ...
+
+    def prepare(self, folder: Path, *, model_name: str, stem: str) -> None:
+        """Before any training: get or check what is needed; ``EnvironmentLacking`` where something is missing."""
+        ...
+
+    def fingerprint(self, folder: Path) -> str:
+        """What identifies weights that come from a file: other weights are another run. Planning calls it."""
         ...
 
 
@@ -208,7 +217,7 @@ class FreezePolicy(Protocol):
         ...
 
     def restart(self, epoch: int, epochs: int) -> float | None:
-        """Optional. A factor on lr if a phase begins at ``epoch``: optimiser and schedule start afresh; else None."""
+        """A factor on lr if a phase begins at ``epoch``: optimiser and schedule start afresh; else None."""
         ...
 
 
@@ -219,8 +228,6 @@ class Dataset(Protocol):
     ``images_per_class``: training images in the smallest class, where known beforehand (else None), so that a study
     that asks for more labels is refused before anything is trained. ``augment``: names of the default augmentation.
     ``notice``: a sentence that opens the report, or "".
-    An optional ``prepare(root)`` makes the data available (checks it, downloads what is missing) and raises
-    ``EnvironmentLacking`` where it cannot.
     """
 
     name: ClassVar[str]
@@ -231,11 +238,18 @@ class Dataset(Protocol):
     notice: ClassVar[str]
 
     def fingerprint(self, root: Path) -> str:
-        """What identifies the data: an official checksum, or a hash of the files' content."""
+        """What identifies the data: an official checksum, or a hash of the files' content. Planning calls it."""
         ...
 
     def load(self, root: Path, split: Literal["train", "test"]) -> Images:
-        """The images of one split, checked against the fingerprint."""
+        """The images of one split, checked against the fingerprint.
+
+        ``rotbench.data.Images``: ``pixels`` uint8 (N, 3, H, W), ``labels`` int64 (N,), ``classes`` a tuple of names.
+        """
+        ...
+
+    def prepare(self, root: Path) -> None:
+        """Before any training: check the data, download what is missing; ``EnvironmentLacking`` where it cannot."""
         ...
 
 

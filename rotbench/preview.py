@@ -141,6 +141,19 @@ def plan_table(
     return table
 
 
+def _sharing(pretexts: Sequence[Group]) -> list[str]:
+    """Which pretext runs are trained once for how many others; those that are alike in one line."""
+    alike: dict[int, list[str]] = {}
+    for group in pretexts:
+        alike.setdefault(group.shared, []).append(group.words)
+    lines = []
+    for shared, names in alike.items():
+        who = f"{names[0]} is" if len(names) == 1 else f"{len(names)} pretext runs are each"
+        more = "downstream run starts" if shared == 1 else "downstream runs start"
+        lines.append(f"{who} trained once a seed; {shared} {more} from each")
+    return lines
+
+
 def plan_heading(plan: Plan, folder: Path) -> list[str]:
     """Which study this is, on what, and where its results are or will be."""
     first = plan.runs[0].settings
@@ -159,10 +172,7 @@ def plan_summary(
     for run in selected:
         states[standing[run.id].state] = states.get(standing[run.id].state, 0) + 1
     lines = [f"{len(selected)} runs: {', '.join(f'{count} {state}' for state, count in states.items())}"]
-    shared = [group for group in groups(plan) if group.runs[0].kind == "pretext" and group.shared]
-    for group in shared:
-        more = "downstream run starts" if group.shared == 1 else "downstream runs start"
-        lines.append(f"{group.words} is trained once a seed; {group.shared} {more} from each")
+    lines += _sharing([group for group in groups(plan) if group.runs[0].kind == "pretext" and group.shared])
     lines += [f"pretext {name} {notice}" for name, notice in notices(plan).items()]
     if not waiting:
         kept = [flag for state, flag in _FLAGS.items() if states.get(state)]

@@ -35,13 +35,18 @@ def trained_phases(policy: Any, sizes: Sequence[Sized], epochs: int) -> tuple[Tr
 
 
 def trained_words(phases: Sequence[TrainedPhase]) -> str:
-    """``layer4 and fc``; ``fc, also layer4 from epoch 2``; ``fc, then everything from epoch 11``."""
-    told = [listed(phases[0].parts)]
+    """``layer4 and fc``; ``fc, also layer4 from epoch 2, layer3 from 3``; ``fc, then everything from epoch 11``."""
+    told = listed(phases[0].parts)
+    joining = False
     for before, phase in itertools.pairwise(phases):
-        grows = set(before.parts) < set(phase.parts) and len(phase.parts) - len(before.parts) == 1
-        parts = [part for part in phase.parts if part not in before.parts] if grows else phase.parts
-        told.append(f"{'also' if grows else 'then'} {listed(parts)} from epoch {phase.first}")
-    return ", ".join(told)
+        joins = set(before.parts) < set(phase.parts) and len(phase.parts) == len(before.parts) + 1
+        if joins:
+            (part,) = set(phase.parts) - set(before.parts)
+            told += f", {part} from {phase.first}" if joining else f", also {part} from epoch {phase.first}"
+        else:
+            told += f", then {listed(phase.parts)} from epoch {phase.first}"
+        joining = joins
+    return told
 
 
 def most_parameters(phases: Sequence[TrainedPhase]) -> int:

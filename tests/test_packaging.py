@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,9 +19,31 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = {
-    "pretext task": {"rotation"},
-    "init": {"random", "pretext", "checkpoint", "imagenet"},
-    "freeze policy": {"none", "below", "head-only"},
+    "pretext task": {
+        "rotation",
+        "jigsaw",
+        "relative-patch",
+        "colourisation",
+        "reconstruction",
+        "simclr",
+        "supervised",
+        "shuffled-labels",
+    },
+    "init": {
+        "random",
+        "pretext",
+        "permuted",
+        "partial",
+        "kaiming",
+        "xavier",
+        "orthogonal",
+        "zero-init-residual",
+        "lsuv",
+        "data-dependent",
+        "checkpoint",
+        "imagenet",
+    },
+    "freeze policy": {"none", "below", "head-only", "only", "batchnorm-only", "gradual", "probe-then-tune"},
     "dataset": {"digits", "cifar10", "cifar100", "fashion-mnist", "image-folder"},
 }
 STUDY = """
@@ -136,6 +159,49 @@ def test_a_study_runs_from_the_wheel_in_an_empty_folder(installed: Path, tmp_pat
     assert done.stdout.splitlines()[-1] == (tmp_path / "results" / "report.html").as_uri()
     (trained,) = json.loads((tmp_path / "results" / "results.json").read_text())["runs"]
     assert trained["status"] == "done"
+
+
+def test_a_task_that_is_written_by_the_manual_takes_part_beside_rotation(installed: Path, tmp_path: Path) -> None:
+    """The five steps of ``plugins/README.md``, as they stand there, in a folder of one's own."""
+    steps = (ROOT / "plugins" / "README.md").read_text(encoding="utf-8").partition("## Inits")[0]
+    (task,) = re.findall(r"```python\n(.*?)```", steps, re.DOTALL)
+    (study,) = re.findall(r"```toml\n(.*?)```", steps, re.DOTALL)
+    commands = [
+        line.partition("#")[0].split()[1:]
+        for block in re.findall(r"```console\n(.*?)```", steps, re.DOTALL)
+        for line in block.splitlines()
+    ]
+    assert commands == [
+        ["rotbench", "plugins", "new", "pretext-task", "symmetry"],
+        ["rotbench", "plugins", "check", "symmetry"],
+        ["pytest", "plugins"],
+        ["rotbench", "run", "study.toml", "--quick"],
+        ["rotbench", "run", "study.toml"],
+    ]
+
+    def follow(command: list[str]) -> None:
+        done = run(installed, *command[1:], folder=tmp_path)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    follow(commands[0])
+    (tmp_path / "plugins" / "symmetry.py").write_text(task)
+    follow(commands[1])
+    (tmp_path / "study.toml").write_text(study)
+    follow(commands[3])
+    results = json.loads((tmp_path / "results-quick" / "results.json").read_text())
+    assert {trained["status"] for trained in results["runs"]} == {"done"}
+    assert {json.dumps(trained["variant"]) for trained in results["runs"]} >= {
+        '{"pretext": "symmetry"}',
+        '{"init": "symmetry", "freeze": "head-only"}',
+        '{"init": "rotation", "freeze": "none"}',
+    }
+    page = (tmp_path / "results-quick" / "report.html").read_text()
+    (shown,) = [trained["pictures"] for trained in results["runs"] if trained["variant"] == {"pretext": "symmetry"}]
+    assert len(shown) == 8
+    for picture in shown:
+        assert picture["png"] in page
+        assert picture["caption"] in page
+    assert "Tell in which of the symmetries of a square an image is shown." in page
 
 
 def test_an_editable_install_finds_what_lies_in_the_clone(clone: Path, tmp_path: Path) -> None:

@@ -99,8 +99,7 @@ def printed(made: Plan, standing: dict[str, Standing], width: int = 200, *, ever
         ('"probe-then-tune"', "fc, then everything from epoch 11, 11.2 M"),
         (
             '{ name = "gradual", every = 3 }',
-            "fc, also layer4 from epoch 4, also layer3 from epoch 7, also layer2 from epoch 10, "
-            "also layer1 from epoch 13, also stem from epoch 16, 11.2 M",
+            "fc, also layer4 from epoch 4, layer3 from 7, layer2 from 10, layer1 from 13, stem from 16, 11.2 M",
         ),
         ('"then"', "fc, then everything from epoch 11, 11.2 M"),
         ('"norms"', "part of stem, BatchNorm of layer1 and fc, 5.7 k"),
@@ -143,6 +142,10 @@ def test_what_is_shared_is_told_once() -> None:
     lines = plan_summary(made, all_new(made), made.runs, None, 2, 10**12)
     assert lines[0] == "21 runs: 21 new"
     assert lines[1] == "pretext rotation is trained once a seed; 3 downstream runs start from each"
+    more = '[pretext.other]\ntask = { name = "rotation", turns = "all" }\n[[matrix]]\ninit = "other"\n'
+    made = plan(STUDY.replace("[[matrix]]", more + 'freeze = ["none", "head-only", "batchnorm-only"]\n[[matrix]]'))
+    lines = plan_summary(made, all_new(made), made.runs, None, 2, 10**12)
+    assert lines[1] == "2 pretext runs are each trained once a seed; 3 downstream runs start from each"
     assert "--measure" in lines[2]
     assert lines[3].endswith("1000.0 GB free")
     assert plan_heading(made, Path("results"))[:2] == ["e", "digits, resnet18, 3 seeds; results in results"]
