@@ -38,6 +38,7 @@ from rotbench.invocation import (
     study_argument,
     study_command,
 )
+from rotbench.plugin_commands import plugins
 from rotbench.registry import Registry, load_registry
 from rotbench.resolve import resolve
 from rotbench.resources import studies_folder
@@ -280,48 +281,7 @@ def schema_text(registry: Registry) -> str:
     return json.dumps(study_schema(registry), indent=1, ensure_ascii=False) + "\n"
 
 
-@cli.command()
-@plugins_option
-@no_plugins_option
-@json_option
-def plugins(plugin_folders: Sequence[Path], no_plugins: bool, as_json: bool) -> None:
-    """List the plugins that are there, and those that cannot be used."""
-    registry = load_registry([Path("plugins"), *plugin_folders], shipped_only=no_plugins)
-    rows: list[dict[str, Any]] = [
-        {
-            "kind": plugin.kind,
-            "name": plugin.name,
-            "origin": plugin.origin,
-            "version": plugin.version,
-            "summary": plugin.summary,
-            "options": dict(plugin.options),
-            "error": None,
-        }
-        for plugin in registry.plugins
-    ]
-    rows += [
-        {
-            "kind": None,
-            "name": Path(broken.location).stem,
-            "origin": broken.origin,
-            "version": "",
-            "summary": "",
-            "options": {},
-            "error": broken.error,
-        }
-        for broken in registry.unavailable
-    ]
-    if as_json:
-        click.echo(json.dumps({"plugins": rows}, indent=1))
-        return
-    for row in rows:
-        if row["error"]:
-            click.echo(f"unavailable    {row['name']} ({row['origin']}): {row['error']}")
-        else:
-            options = ", ".join(f"{name} = {default}" for name, default in row["options"].items())
-            click.echo(f"{row['kind']:<14} {row['name']:<14} {row['origin']:<10} {row['summary']}")
-            if options:
-                click.echo(f"{'':<29} options: {options}")
+cli.add_command(plugins)
 
 
 @cli.command()
