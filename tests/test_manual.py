@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -92,3 +95,27 @@ def test_every_shipped_plugin_is_in_the_table_with_every_option() -> None:
 def test_a_place_that_is_missing_is_named() -> None:
     with pytest.raises(ValueError, match="there is no place for hooks"):
         manual.filled("nothing", {"hooks": "x"})
+
+
+def test_the_tests_of_the_task_in_the_manual_pass(tmp_path: Path) -> None:
+    """Steps 1 to 3: what is scaffolded, the task put in, the last test replaced."""
+    steps = README.partition("## Inits")[0]
+    task, test = re.findall(r"```python\n(.*?)```", steps, re.DOTALL)
+    plugins = tmp_path / "plugins"
+
+    def run(*command: str) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        return subprocess.run(
+            [sys.executable, "-m", *command], cwd=tmp_path, capture_output=True, text=True, check=False, env=environment
+        )
+
+    assert run("rotbench", "plugins", "new", "pretext-task", "symmetry").returncode == 0
+    (plugins / "symmetry.py").write_text(task)
+    written = (plugins / "test_symmetry.py").read_text()
+    (plugins / "test_symmetry.py").write_text(written[: written.rindex("def test_")] + test)
+    done = run("pytest", "-q", "-p", "no:cacheprovider", "plugins")
+    assert done.returncode == 0, done.stdout
+    assert run("rotbench", "plugins", "check", "symmetry").returncode == 0
+    # The test means something: a task that names another symmetry fails it.
+    (plugins / "symmetry.py").write_text(task.replace("target % 4, (1, 2)", "-target % 4, (1, 2)"))
+    assert "test_turned_back_every_view_is_its_image" in run("pytest", "-q", "-p", "no:cacheprovider", "plugins").stdout

@@ -164,7 +164,7 @@ def test_a_study_runs_from_the_wheel_in_an_empty_folder(installed: Path, tmp_pat
 def test_a_task_that_is_written_by_the_manual_takes_part_beside_rotation(installed: Path, tmp_path: Path) -> None:
     """The five steps of ``plugins/README.md``, as they stand there, in a folder of one's own."""
     steps = (ROOT / "plugins" / "README.md").read_text(encoding="utf-8").partition("## Inits")[0]
-    (task,) = re.findall(r"```python\n(.*?)```", steps, re.DOTALL)
+    task, _ = re.findall(r"```python\n(.*?)```", steps, re.DOTALL)
     (study,) = re.findall(r"```toml\n(.*?)```", steps, re.DOTALL)
     commands = [
         line.partition("#")[0].split()[1:]
@@ -174,6 +174,7 @@ def test_a_task_that_is_written_by_the_manual_takes_part_beside_rotation(install
     assert commands == [
         ["rotbench", "plugins", "new", "pretext-task", "symmetry"],
         ["rotbench", "plugins", "check", "symmetry"],
+        ["pip", "install", "pytest"],
         ["pytest", "plugins"],
         ["rotbench", "run", "study.toml", "--quick"],
         ["rotbench", "run", "study.toml"],
@@ -187,7 +188,7 @@ def test_a_task_that_is_written_by_the_manual_takes_part_beside_rotation(install
     (tmp_path / "plugins" / "symmetry.py").write_text(task)
     follow(commands[1])
     (tmp_path / "study.toml").write_text(study)
-    follow(commands[3])
+    follow(commands[4])
     results = json.loads((tmp_path / "results-quick" / "results.json").read_text())
     assert {trained["status"] for trained in results["runs"]} == {"done"}
     assert {json.dumps(trained["variant"]) for trained in results["runs"]} >= {
