@@ -44,7 +44,9 @@ class Colourisation:
         """(N, features, map_size, map_size) to (N, 81 or 2, 8, 8)."""
         from rotbench.heads import Picture
 
-        return Picture(features, len(LEVELS) ** 2 if self.target == "quantised" else 2, map_size, CELLS)
+        if self.target == "regressed":
+            return Picture(features, 2, map_size, CELLS, scale=0.1)
+        return Picture(features, len(LEVELS) ** 2, map_size, CELLS)
 
     def make_batch(self, images: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
         """Grey images, float32 (N, 3, H, W) of three equal channels, and Cb, Cr in -0.5..0.5, float32 (N, 2, 8, 8)."""
@@ -58,12 +60,12 @@ class Colourisation:
         return grey.repeat(1, 3, 1, 1), functional.adaptive_avg_pool2d(chroma, CELLS)
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Cross entropy over colours, or squared error in units of 0.1, which is as far as chroma commonly reaches."""
+        """Cross entropy over colours, or mean squared error in units of 0.1, as far as chroma commonly goes."""
         import torch
         from torch.nn import functional
 
         if self.target == "regressed":
-            return functional.mse_loss(10 * outputs, 10 * targets)
+            return functional.mse_loss(outputs, 10 * targets)
         levels = torch.tensor(LEVELS, device=targets.device)
         blue, red = torch.bucketize(targets, (levels[1:] + levels[:-1]) / 2).unbind(1)  # the nearest level
         return functional.cross_entropy(outputs, len(LEVELS) * blue + red)
@@ -85,7 +87,7 @@ class Colourisation:
         import torch
 
         if self.target == "regressed":
-            return outputs
+            return outputs / 10
         levels = torch.tensor(LEVELS, device=outputs.device)
         return torch.einsum("nkhw,kc->nchw", outputs.softmax(1), torch.cartesian_prod(levels, levels))
 

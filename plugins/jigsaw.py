@@ -36,8 +36,10 @@ class Jigsaw:
 
     def __post_init__(self) -> None:
         """Raises ``ValueError`` where there are not so many orders."""
-        if self.permutations > math.factorial(self.grid**2):
-            raise ValueError(f"{self.grid} x {self.grid} tiles have {math.factorial(self.grid**2)} orders at most")
+        there = math.factorial(self.grid**2)
+        if self.permutations > there:
+            asked = f"{self.grid} x {self.grid} tiles have {there} orders, not {self.permutations}"
+            raise ValueError(f"{asked}; give fewer or take grid 3")
 
     def head(self, features: int) -> nn.Module:
         """(N * tiles, features) to (N, permutations): the tiles of an image are judged together."""

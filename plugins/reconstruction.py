@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 class Reconstruction:
     """Tell what a damaged image was (Vincent et al., ICML 2008; Pathak et al., CVPR 2016; He et al., CVPR 2022).
 
-    As in the latter two, the loss counts what is hidden; with noise it counts everything.
+    As in the latter two, the loss counts what is hidden; with noise it counts everything. The head tells how pixels
+    deviate from the mean colour of what can be seen.
     """
 
     name: ClassVar[str] = "reconstruction"
@@ -42,10 +43,10 @@ class Reconstruction:
     sigma: Annotated[float, Field(gt=0)] = 0.3
 
     def head(self, features: int, *, map_size: int, view_size: int) -> nn.Module:
-        """(N, features, map_size, map_size) to pixels (N, 3, view_size, view_size)."""
+        """(N, features, map_size, map_size) to deviations of pixels (N, 3, view_size, view_size)."""
         from rotbench.heads import Picture
 
-        return Picture(features, 3, map_size, view_size)
+        return Picture(features, 3, map_size, view_size, scale=0.1)
 
     def make_batch(self, images: Tensor, generator: Generator) -> tuple[Tensor, Targets]:
         """Damaged images, float32 (N, 3, H, H), and targets: the images, what counts, and a guess.
@@ -79,15 +80,15 @@ class Reconstruction:
 
     def loss(self, outputs: Tensor, targets: Targets) -> Tensor:
         """Mean squared error of the pixels that count."""
-        images, counts, _ = targets
-        return ((outputs - images).square() * counts).sum() / (3 * counts.sum())
+        images, counts, guess = targets
+        return ((guess + outputs - images).square() * counts).sum() / (3 * counts.sum())
 
     def score(self, outputs: Tensor, targets: Targets) -> Tensor:
         """(N,) explained variance of the pixels that count: what is predicted against the guess."""
         from rotbench.heads import explained_variance
 
         images, counts, guess = targets
-        errors, deviations = (((one - images).square() * counts).sum((1, 2, 3)) for one in (outputs, guess))
+        errors, deviations = (((one - images).square() * counts).sum((1, 2, 3)) for one in (guess + outputs, guess))
         return explained_variance(errors, deviations)
 
     def chance(self) -> float:
@@ -98,8 +99,8 @@ class Reconstruction:
         """Side by side: the damaged image, the prediction where pixels count, the image."""
         import torch
 
-        images, counts, _ = targets
-        shown = torch.cat((views, torch.lerp(views, outputs, counts), images), 3)
+        images, counts, guess = targets
+        shown = torch.cat((views, torch.lerp(views, guess + outputs, counts), images), 3)
         for image, share in zip(shown, self.score(outputs, targets).tolist(), strict=True):
             yield image.clamp(0, 1), f"shown, predicted, true: {100 * share:.0f} % explained"
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import cast
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -15,6 +14,10 @@ from torch.nn import functional
 def perceptron(features: int, hidden: int, outputs: int) -> nn.Sequential:
     """(M, features) to (M, outputs) through one hidden layer."""
     return nn.Sequential(nn.Linear(features, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
+
+
+#: Deviations below this, summed over an image, are rounding: a level of 255 in each of 64 values.
+_ROUNDING = 1e-3
 
 
 class Together(nn.Module):
@@ -36,17 +39,19 @@ class Picture(nn.Module):
     """A map of features to a picture: (M, features, map_size, map_size) to (M, channels, side, side).
 
     Each place of the map tells the pixels of its own square, in one linear layer (as in SimMIM, Xie et al., CVPR 2022).
-    Where the squares do not make up ``side``, the picture is resized.
+    Where the squares do not make up ``side``, the picture is resized. ``scale`` multiplies what the layer says: Adam
+    moves each weight by the learning rate, and hundreds of them together would overshoot values of a few tenths.
     """
 
-    def __init__(self, features: int, channels: int, map_size: int, side: int) -> None:
+    def __init__(self, features: int, channels: int, map_size: int, side: int, *, scale: float = 1.0) -> None:
         super().__init__()
         self.side = side
+        self.scale = scale
         square = -(-side // map_size)
         self.pixels = nn.Sequential(nn.Conv2d(features, channels * square**2, 1), nn.PixelShuffle(square))
 
     def forward(self, maps: Tensor) -> Tensor:
-        picture: Tensor = self.pixels(maps)
+        picture: Tensor = self.scale * self.pixels(maps)
         if picture.shape[2:] == (self.side, self.side):
             return picture
         return functional.interpolate(picture, (self.side, self.side), mode="bilinear", antialias=True)
@@ -58,7 +63,7 @@ def explained_variance(errors: Tensor, deviations: Tensor) -> Tensor:
     ``errors``, ``deviations``: (N,), squared errors of an answer and of the guess. They are set against each other
     over the batch, not image by image, since an image that has hardly any variance would outweigh all others.
     """
-    return 1 - errors / deviations.mean().clamp(min=torch.finfo(errors.dtype).tiny ** 0.5)
+    return 1 - errors / deviations.mean().clamp(min=_ROUNDING)
 
 
 def answers(outputs: Tensor, targets: Tensor) -> list[tuple[int, int, float]]:

@@ -72,6 +72,14 @@ def test_head_and_chance(rotation: ModuleType) -> None:
     assert task.chance() == 0.25
 
 
+def test_pictures_tell_turns_in_degrees(rotation: ModuleType, images: Tensor) -> None:
+    outputs = torch.zeros(4, 4)
+    outputs[:, 1] = torch.tensor(3.0).log()  # against three others: a half
+    shown = list(rotation.Rotation().pictures(images[:4], outputs, torch.arange(4)))
+    assert [caption for _, caption in shown] == [f"{turn}°, says 90° (50 %)" for turn in (0, 90, 180, 270)]
+    assert all(torch.equal(view, image) for (view, _), image in zip(shown, images[:4], strict=True))
+
+
 def test_images_that_are_not_square_are_refused(rotation: ModuleType) -> None:
     with pytest.raises(ValueError, match="square images, not 8 x 6"):
         rotation.Rotation().make_batch(torch.rand(2, 3, 8, 6), drawn(0))
