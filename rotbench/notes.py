@@ -24,8 +24,8 @@ def option_notes(cls: type) -> dict[str, str]:
     for owner in reversed(cls.__mro__):
         if not dataclasses.is_dataclass(owner):
             continue
-        found = {**_named_in_docstring(owner, notes), **_descriptions(owner), **_comments(owner)}
-        notes |= {name: note for name, note in found.items() if name in notes and note}
+        for found in (_named_in_docstring(owner, notes), _descriptions(owner), _comments(owner)):
+            notes |= {name: note for name, note in found.items() if name in notes and note}
     return notes
 
 

@@ -208,7 +208,8 @@ def new(kind: str, name: str, folder: Path) -> None:
         if path.exists():
             raise BadInput(f"{path} exists already", "Move it away, or give another name.")
     if load_registry([Path("plugins"), folder]).find(KINDS[kind], name):
-        raise BadInput(f'there is a {KINDS[kind]} "{name}" already', "Give another name.")
+        article = "an" if kind == "init" else "a"
+        raise BadInput(f'{article} {KINDS[kind]} "{name}" is there already', "Give another name.")
     if module.startswith("test_") or module == "conftest":
         raise BadInput(f"{quoted(name)} would be taken for a test file", "Give another name.")
     written = {path: _scaffold(f"{kind}.{part}.py.j2", name) for part, path in files.items()}

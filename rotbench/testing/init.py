@@ -143,6 +143,8 @@ def problem(subject: Subject) -> None:
 @rule("problem")
 def claims(subject: Subject) -> None:
     """``apply`` returns names of tensors that the backbone has, or None."""
+    exact = getattr(subject.plugin, "exact", True)
+    hold(isinstance(exact, bool), f"exact should be True or False, is {exact!r}")
     applied = _applied(subject)
     if applied.claimed is None:
         return

@@ -34,7 +34,7 @@ from rotbench.testing.outcome import Rules, Skipped, Subject, hold
 
 #: Images in a batch, and updates on one such batch until the loss has to have fallen by a tenth.
 IMAGES = 8
-UPDATES = 24
+UPDATES = 12
 FALLEN = 0.9
 
 #: How often the score of random outputs is drawn, and how many standard errors it may lie beside ``chance``.
