@@ -22,6 +22,7 @@ class Jigsaw:
     """Tell in which order the tiles of an image are shown (Noroozi and Favaro, ECCV 2016)."""
 
     name: ClassVar[str] = "jigsaw"
+    augments: ClassVar[bool] = True  # a crop after padding leaves black bars, which give the edge of an image away
     cite: ClassVar[str] = (
         "@inproceedings{noroozi2016jigsaw, title = {Unsupervised Learning of Visual Representations by Solving Jigsaw "
         "Puzzles}, author = {Noroozi, Mehdi and Favaro, Paolo}, booktitle = {ECCV}, year = {2016}}"

@@ -20,6 +20,7 @@ class RelativePatch:
     """Tell where a patch lies that was cut out beside another one (Doersch, Gupta and Efros, ICCV 2015)."""
 
     name: ClassVar[str] = "relative-patch"
+    augments: ClassVar[bool] = True  # a crop after padding leaves black bars, which give the edge of an image away
     cite: ClassVar[str] = (
         "@inproceedings{doersch2015context, title = {Unsupervised Visual Representation Learning by Context "
         "Prediction}, author = {Doersch, Carl and Gupta, Abhinav and Efros, Alexei A.}, booktitle = {ICCV}, "
