@@ -175,6 +175,8 @@ def _notes(
         notes.append(
             "One side starts from one set of weights: the interval holds for these weights, not for the method."
         )
+    if any(summary.more_labels and as_written(summary.variant) in sides for summary in summaries):
+        notes.append("The pretraining of one side used the labels of all images: an upper bound, no fair comparison.")
     for run in (run for side in sides for run in runs_of.get(side, ())):
         kept = run["provenance"]
         if "freeze" in kept:

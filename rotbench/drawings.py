@@ -119,12 +119,20 @@ def pretext_panels(results: Results) -> list[figures.Panel]:
         figures.Panel(
             title="" if len(panels) == 1 else score,
             series=tuple(series),
-            levels=tuple((level, f"chance: {', '.join(names)}") for level, names in levels.get(score, {}).items()),
-            label=f"score on {part} images ({score})",
+            levels=_chances(levels.get(score, {})),
+            label=f"score on {part} images" if len(panels) > 1 else f"score on {part} images ({score})",
             per_cent=score == "accuracy",
         )
         for score, series in panels.items()
     ]
+
+
+def _chances(names_at: Mapping[float, Sequence[str]]) -> tuple[tuple[float, str], ...]:
+    """The scores of guessing with the tasks that have them; from three on their names would cover one another."""
+    if len(names_at) == 1:
+        return tuple((level, "chance") for level in names_at)
+    told = len(names_at) == 2
+    return tuple((level, f"chance: {', '.join(names)}" if told else "") for level, names in names_at.items())
 
 
 def seed_lines(runs: Sequence[Run], part: str = "test") -> tuple[figures.Line, ...]:

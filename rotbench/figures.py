@@ -166,7 +166,8 @@ def _curve_panel(axes: Axes, panel: Panel, seed_lines: bool, titles: dict[str, s
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: unit(value, 0)))
     for level, label in panel.levels:
         axes.axhline(level, color="black", linestyle=(0, (1, 2)), linewidth=1.0)
-        _note(axes, _short(label), (0, level), ("axes fraction", "data"), (4, 2.5), va="bottom")
+        if label:
+            _note(axes, _short(label), (0, level), ("axes fraction", "data"), (4, 2.5), va="bottom")
     for series in panel.series:
         colour, dash = _colour(series.style), _dash(series.style)
         for line in series.lines if seed_lines else ():

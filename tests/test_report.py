@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from rotbench import compare, evidence, report, tables
+from rotbench import compare, drawings, evidence, report, tables
 from tests import simulated
 
 Results = dict[str, Any]
@@ -283,6 +283,28 @@ def test_what_a_pretext_task_showed_and_says_of_itself_is_on_the_page() -> None:
     page = Page(report.render(results))
     assert not page.all("img")
     assert "no pictures, since they raised ValueError: nothing to see" in page.text
+
+
+@pytest.mark.parametrize(
+    ("chances", "told"),
+    [
+        ((0.25,), ["chance"]),
+        ((0.25, 0.25), ["chance"]),
+        ((0.25, 0.1), ["chance: task0", "chance: task1"]),
+        ((0.25, 0.1, 0.04), ["", "", ""]),
+    ],
+)
+def test_guessing_is_named_in_the_figure_of_pretext_scores_where_names_fit(
+    chances: tuple[float, ...], told: list[str]
+) -> None:
+    results = simulated.results(seeds=1, epochs=2, pretext_epochs=2)
+    results["study"]["pretexts"] = {
+        f"task{place}": {"task": "t", "summary": "", "score_name": "accuracy", "chance": chance}
+        for place, chance in enumerate(chances)
+    }
+    results["runs"] = [simulated.run("pretext", {"pretext": f"task{n}"}, 0, 0.5, 0.3, 2) for n in range(len(chances))]
+    (panel,) = drawings.pretext_panels(results)
+    assert [label for _, label in panel.levels] == told
 
 
 def test_a_proof_that_fails_is_a_red_row_and_an_alarm() -> None:
