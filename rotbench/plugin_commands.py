@@ -203,6 +203,8 @@ def new(kind: str, name: str, folder: Path) -> None:
             f"{quoted(name)} is no name of a plugin", "Give small letters, digits and hyphens, such as upside-down."
         )
     module = name.replace("-", "_")
+    if module.startswith("test_") or module == "conftest":
+        raise BadInput(f"{quoted(name)} would be taken for a test file", "Give another name.")
     files = {"plugin": folder / f"{module}.py", "test": folder / f"test_{module}.py"}
     for path in files.values():
         if path.exists():
@@ -210,8 +212,6 @@ def new(kind: str, name: str, folder: Path) -> None:
     if load_registry([Path("plugins"), folder]).find(KINDS[kind], name):
         article = "an" if kind == "init" else "a"
         raise BadInput(f'{article} {KINDS[kind]} "{name}" is there already', "Give another name.")
-    if module.startswith("test_") or module == "conftest":
-        raise BadInput(f"{quoted(name)} would be taken for a test file", "Give another name.")
     written = {path: _scaffold(f"{kind}.{part}.py.j2", name) for part, path in files.items()}
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -80,7 +80,9 @@ def test_an_authors_class_is_one_test_a_check(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", "-rfs", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert "TestFaulty::test_contract[classes-agree] - Failed: there is no training image of c" in done.stdout
+    assert (
+        "TestFaulty.test_contract[classes-agree] ____________________\nthere is no training image of c\n" in done.stdout
+    )
     assert "SKIPPED" in done.stdout
     assert "classes-agree failed, which this needs" in done.stdout
     assert "1 failed, 18 passed, 1 skipped" in done.stdout

@@ -60,7 +60,7 @@ class Rule(Generic[S]):
     @property
     def says(self) -> str:
         """What holds where the rule is kept: the first line of its docstring."""
-        return (inspect.getdoc(self.function) or "").partition("\n")[0]
+        return (inspect.getdoc(self.function) or "").partition("\n")[0].replace("``", "")
 
 
 class Rules(Generic[S]):
