@@ -69,7 +69,7 @@ class SimCLR:
     def notice(self, *, epochs: int, batch_size: int, model_name: str, stem: str) -> str | None:
         """How far a study stays below the recipe of the paper's 94.0 % on CIFAR-10, or None."""
         less = [
-            f"{epochs} epochs instead of {EPOCHS}" if epochs < EPOCHS else "",
+            f"{epochs} epoch{'s' * (epochs > 1)} instead of {EPOCHS}" if epochs < EPOCHS else "",
             f"batches of {batch_size} instead of at least {BATCH_SIZE}" if batch_size < BATCH_SIZE else "",
             f"{model_name} instead of resnet50" if model_name in ("resnet18", "resnet34") else "",
             f'the stem "{stem}" instead of "cifar"' if stem != "cifar" else "",

@@ -203,6 +203,10 @@ def test_a_tile_lies_anywhere_in_its_cell(size: int, grid: int, share: float) ->
             assert set(corners[:, number, axis].tolist()) == set(range(start, start + cell - side + 1))
             seen += 1
     assert seen == 2 * grid**2
+    drawn_places = (corners - margin).remainder(cell)  # (N, tiles, 2)
+    places = (cell - side + 1) ** 2
+    assert len({tuple(place) for place in drawn_places[:, 0].tolist()}) == places  # rows whatever the columns
+    assert len({tuple(map(tuple, tiles)) for tiles in drawn_places.tolist()}) > places  # and tiles whatever the others
     centred = distortions.grid_tiles(images, grid, share, None)
     corners = (centred[:, :, :2, 0, 0] * size).round().long() - margin
     assert (corners == corners[0]).all()

@@ -150,3 +150,4 @@ def test_pictures_put_the_tiles_together_as_shown(jigsaw: ModuleType) -> None:
 def test_it_registers_itself(jigsaw: ModuleType) -> None:
     assert jigsaw.register_pretext_tasks() == [jigsaw.Jigsaw]
     assert jigsaw.Jigsaw.name == "jigsaw"
+    assert jigsaw.Jigsaw.augments  # a padded crop would leave black bars

@@ -120,3 +120,4 @@ def test_images_that_are_not_square_are_refused(relative_patch: ModuleType) -> N
 def test_it_registers_itself(relative_patch: ModuleType) -> None:
     assert relative_patch.register_pretext_tasks() == [relative_patch.RelativePatch]
     assert relative_patch.RelativePatch.name == "relative-patch"
+    assert relative_patch.RelativePatch.augments  # a padded crop would leave black bars

@@ -130,6 +130,7 @@ def test_the_notice_names_what_is_less_than_the_published_recipe(simclr: ModuleT
     }
     for key, value in less.items():
         assert task.notice(**{**recipe, key: value}) == begins + words[key]
+    assert task.notice(**{**recipe, "epochs": 1}) == begins + "1 epoch instead of 1000"
     assert task.notice(**less) == begins + ", ".join(words.values())
     assert simclr.SimCLR(temperature=0.1).notice(**recipe) == begins + "temperature 0.1 instead of 0.5"
     assert len(words) == 4

@@ -40,8 +40,8 @@ CLEARLY = 5
 #: Task, options, epochs.
 CASES: list[tuple[str, dict[str, Any], int]] = [
     ("relative-patch", {}, 5),
-    ("colourisation", {"target": "regressed"}, 5),
-    ("colourisation", {}, 5),
+    ("colourisation", {"target": "regressed"}, 8),
+    ("colourisation", {}, 8),
     ("simclr", {}, 3),
     ("reconstruction", {}, 3),
     ("reconstruction", {"corruption": "noise"}, 2),
