@@ -44,18 +44,13 @@ from rotbench.resolve import resolve
 from rotbench.resources import studies_folder
 from rotbench.source import suggestion
 from rotbench.store import Damaged, Store, verify_folder
+from rotbench.terminal import ReaderGone, console
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from rotbench.driver import Ended
 
 #: The first line of a shipped study, and what it says in a folder that has the schema beside the study.
 SCHEMA_LINE = "#:schema "
-
-
-class ReaderGone(Exception):
-    """Whoever read the output has gone, as in ``rotbench plan | head``; nothing is wrong."""
 
 
 class Program(click.Group):
@@ -198,20 +193,6 @@ def show_plan(invocation: Invocation, *, measure: bool, every_run: bool, as_json
     screen.print(plan_table(made, standing, paces, waiting, every_run=every_run))
     for line in ("", *plan_summary(made, standing, waiting, price, jobs, free_bytes(store.folder))):
         click.echo(line)
-
-
-def console(*, stderr: bool = False) -> Console:
-    """Where tables are printed: as wide as the terminal, or as the table where nobody looks at it."""
-    from rich.console import Console
-
-    class Passing(Console):
-        """Rich ends the process with code 1 when nobody reads any more; here that is no failed run."""
-
-        def on_broken_pipe(self) -> None:
-            raise ReaderGone
-
-    made = Passing(stderr=stderr, highlight=False, markup=False)
-    return made if made.is_terminal else Passing(stderr=stderr, highlight=False, markup=False, width=10_000)
 
 
 @cli.command()

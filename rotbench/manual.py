@@ -142,7 +142,8 @@ def _markdown(text: str) -> str:
 def _options(plugin: Plugin) -> str:
     notes = option_notes(plugin.cls)
     told = [
-        f"`{name}`{'' if default == 'required' else f' = `{default}`'}: {_cell(_markdown(notes[name]))}"
+        f"`{name}`{f' ({default})' if default in ('required', 'unset') else f' = `{default}`'}: "
+        f"{_cell(_markdown(notes[name]))}"
         for name, default in plugin.options.items()
     ]
     return "<br>".join(told)

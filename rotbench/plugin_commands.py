@@ -22,8 +22,11 @@ from rotbench.options import check_table
 from rotbench.registry import Plugin, Registry, load_registry
 from rotbench.resources import templates_folder
 from rotbench.source import quoted, suggestion
+from rotbench.terminal import console
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from rotbench.testing import Check, Outcome
 
 #: The kinds of plugins as a command line writes them.
@@ -35,6 +38,14 @@ STUDY_LINES: dict[Kind, str] = {
     "init": '[[run]]  with  init = "{name}"',
     "freeze policy": '[[run]]  with  freeze = "{name}"',
     "dataset": '[dataset]  with  name = "{name}"',
+}
+
+#: What a list of the plugins of each kind is called.
+TITLES: dict[Kind, str] = {
+    "pretext task": "pretext tasks",
+    "init": "inits",
+    "freeze policy": "freeze policies",
+    "dataset": "data sets",
 }
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
@@ -80,14 +91,33 @@ def show_plugins(registry: Registry, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"plugins": rows}, indent=1))
         return
-    for row in rows:
-        if row["error"]:
-            click.echo(f"unavailable    {row['name']} ({row['origin']}): {row['error']}")
-        else:
-            options = ", ".join(f"{name} = {default}" for name, default in row["options"].items())
-            click.echo(f"{row['kind']:<14} {row['name']:<14} {row['origin']:<10} {row['summary']}")
+    console().print(plugins_table(registry))
+
+
+def plugins_table(registry: Registry) -> Table:
+    """The plugins of each kind with what they say of themselves and their options, then what cannot be used."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for kind, title in TITLES.items():
+        table.add_row(Text(title, "bold"), "")
+        for plugin in sorted((p for p in registry.plugins if p.kind == kind), key=lambda p: p.origin != "shipped"):
+            origin = "" if plugin.origin == "shipped" else f" ({plugin.origin})"
+            table.add_row(Text(f"  {plugin.name}"), Text(f"{plugin.summary}{origin}"))
+            options = ", ".join(
+                f"{name} ({default})" if default in ("required", "unset") else f"{name} = {default}"
+                for name, default in plugin.options.items()
+            )
             if options:
-                click.echo(f"{'':<29} options: {options}")
+                table.add_row("", Text(options, "dim"))
+    if registry.unavailable:
+        table.add_row(Text("unavailable", "bold red"), "")
+    for broken in registry.unavailable:
+        table.add_row(Text(f"  {Path(broken.location).stem}"), Text(f"{broken.origin}: {broken.error}"))
+    return table
 
 
 @plugins.command()

@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import inspect
+import json
 import signal
 import sys
 import threading
@@ -61,9 +62,13 @@ class Plugin:
 
     @property
     def options(self) -> Mapping[str, str]:
-        """The options and, as Python writes them, their defaults."""
+        """The options and, as a study file writes them, their defaults; ``required`` and ``unset`` are no values."""
         return {
-            field.name: "required" if field.default is dataclasses.MISSING else repr(field.default)
+            field.name: "required"
+            if field.default is dataclasses.MISSING
+            else "unset"
+            if field.default is None
+            else json.dumps(field.default, ensure_ascii=False, default=str)
             for field in dataclasses.fields(self.cls)
         }
 

@@ -32,6 +32,24 @@ NAME_CHARACTERS = 28
 Entry = Mapping[str, float | None]
 
 
+class ReaderGone(Exception):
+    """Whoever read the output has gone, as in ``rotbench plan | head``; nothing is wrong."""
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Where tables are printed: as wide as the terminal, or as the table where nobody looks at it."""
+    from rich.console import Console
+
+    class Passing(Console):
+        """Rich ends the process with code 1 when nobody reads any more; here that is no failed run."""
+
+        def on_broken_pipe(self) -> None:
+            raise ReaderGone
+
+    made = Passing(stderr=stderr, highlight=False, markup=False)
+    return made if made.is_terminal else Passing(stderr=stderr, highlight=False, markup=False, width=10_000)
+
+
 class Outlook:
     """How far the study is, and what is left of it: from what is known of runs alike, and from what it sees."""
 

@@ -86,7 +86,8 @@ def test_every_shipped_plugin_is_in_the_table_with_every_option() -> None:
     for plugin in registry.plugins:
         (row,) = [line for line in part.splitlines() if line.startswith(f"| `{plugin.name}` | {plugin.summary[:20]}")]
         for option, default in plugin.options.items():
-            told = f"`{option}`: " if default == "required" else f"`{option}` = `{default}`: "
+            unset = default in ("required", "unset")
+            told = f"`{option}` ({default}): " if unset else f"`{option}` = `{default}`: "
             said = row.partition(told)[2]
             assert said[:1].isalnum(), (plugin.name, option)  # followed by words about it
     assert len(registry.plugins) == 8 + 12 + 7 + 5

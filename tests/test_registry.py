@@ -111,7 +111,7 @@ def test_a_file_in_a_folder_is_a_plugin(tmp_path: Path) -> None:
     plugin = registry.find("freeze policy", "mine")
     assert plugin is not None
     assert plugin.origin == "file mine.py"
-    assert plugin.options == {"batchnorm": "'eval'"}
+    assert plugin.options == {"batchnorm": '"eval"'}
     assert registry.unavailable == ()
     assert load_registry([tmp_path], shipped_only=True).find("freeze policy", "mine") is None
 
