@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -43,6 +44,20 @@ def test_a_picture_has_the_size_that_was_asked_for(map_size: int, side: int) -> 
     assert outputs.shape == (3, 2, side, side)
     head.scale = 0.5
     torch.testing.assert_close(head(maps), outputs / 2)
+
+
+@pytest.mark.parametrize(("map_size", "side"), [(7, 8), (4, 29), (9, 8)])
+def test_a_picture_that_is_too_large_is_averaged_area_by_area(map_size: int, side: int) -> None:
+    """Each pixel is repeated ``side`` times and as many as there were are averaged, which divides evenly."""
+    head = heads.Picture(3, 2, map_size, side)
+    maps = torch.randn(2, 3, map_size, map_size, generator=drawn(0))
+    large = head.pixels(maps).detach().numpy()
+    length = large.shape[-1]
+    assert length > side
+    fine = large.repeat(side, 2).repeat(side, 3)
+    expected = fine.reshape(2, 2, side, length, side, length).mean((3, 5))
+    np.testing.assert_allclose(head(maps).detach(), expected, atol=1e-5)
+    assert set(head.state_dict()) == {"pixels.0.weight", "pixels.0.bias"}
 
 
 @pytest.mark.parametrize(("map_size", "side"), [(1, 8), (4, 8), (2, 6)])
