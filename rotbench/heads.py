@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 
 
+#: Deviations below this, summed over an image, are rounding: a level of 255 in each of 64 values.
+_ROUNDING = 1e-3
+
+
 def perceptron(features: int, hidden: int, outputs: int) -> nn.Sequential:
     """(M, features) to (M, outputs) through one hidden layer."""
     return nn.Sequential(nn.Linear(features, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
-
-
-#: Deviations below this, summed over an image, are rounding: a level of 255 in each of 64 values.
-_ROUNDING = 1e-3
 
 
 class Together(nn.Module):

@@ -32,7 +32,7 @@ pytestmark = [
     pytest.mark.skipif(not os.environ.get("ROTBENCH_DATA"), reason="ROTBENCH_DATA names no folder with CIFAR-10"),
 ]
 
-TRAINED, TESTED = 4000, 2000
+TRAINED, TESTED = 4000, 3000
 
 #: Standard errors by which a score must be above chance; by as many nothing is by luck.
 CLEARLY = 5
