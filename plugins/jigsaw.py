@@ -32,7 +32,7 @@ class Jigsaw:
     grid: Literal[2, 3] = 2
     #: How many orders there are, as unlike as can be: 24 are all that 2 x 2 tiles have; the paper has 1000 of 3 x 3.
     permutations: Annotated[int, Field(ge=2, le=1000)] = 24
-    #: Tiles are enlarged to the size of the image, so that layer4 sees maps as large as those of whole images.
+    #: Whether tiles are enlarged to the size of the image, so that layer4 sees maps as large as those of whole images.
     enlarge: bool = True
 
     def __post_init__(self) -> None:
