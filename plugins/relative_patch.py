@@ -27,7 +27,7 @@ class RelativePatch:
         "year = {2015}}"
     )
 
-    #: Whether patches are enlarged to the size of the image, so that layer4 sees maps as large as those of whole images.
+    #: Whether patches are enlarged to the size of the image, so that layer4 sees maps as large as of whole images.
     enlarge: bool = True
 
     def head(self, features: int) -> nn.Module:
