@@ -85,7 +85,7 @@ class Task:
         if isinstance(outputs, Tensor) and isinstance(targets, Tensor) and outputs.shape[:1] == targets.shape:
             top = outputs.softmax(1).max(1)
             of = zip(targets.tolist(), top.indices.tolist(), top.values.tolist(), strict=True)
-            said = [f"target {target}, says {index} ({share:.0%})" for target, index, share in of]
+            said = [f"target {target}, says {index} ({100 * share:.0f} %)" for target, index, share in of]
         return list(zip(views, said, strict=True)) if len(said) == len(views) else [(view, "") for view in views]
 
 

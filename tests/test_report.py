@@ -270,6 +270,21 @@ def test_an_init_that_means_to_set_a_part_is_no_failed_proof_and_says_what_it_se
     assert row.remarks == ("sets 60 of 120 tensors, the others are random", "60 tensors are the parent's to the bit")
 
 
+def test_results_of_an_earlier_version_have_a_page() -> None:
+    """What came later is left out: pictures, phases, labels and notices of tasks, and what an init meant to set."""
+    results = simulated.results()
+    for about in results["study"]["pretexts"].values():
+        assert not {"uses_labels", "notice"} & set(about)
+    for run in results["runs"]:
+        run.pop("pictures", None)
+        del run["provenance"]["freeze"]["phases"]
+        assert "exact" not in run["provenance"]["start"]
+    page = Page(report.render(results))
+    assert not page.all("img")
+    assert "Every check holds." in page.text
+    assert "when below is trained" not in page.text
+
+
 def test_what_a_pretext_task_showed_and_says_of_itself_is_on_the_page() -> None:
     results = simulated.results()
     about = results["study"]["pretexts"]["rotation"]
