@@ -10,7 +10,6 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-
 #: Deviations below this, summed over an image, are rounding: a level of 255 in each of 64 values.
 _ROUNDING = 1e-3
 
