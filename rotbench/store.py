@@ -307,7 +307,9 @@ def standings(store: Store, records: Sequence[Mapping[str, Any]]) -> dict[str, S
     """How each planned run stands in the store, and why; ``records`` as :func:`run_record` makes them."""
     stored = dict(store.outcomes())
     by_hash = {_hash_of(name): name for name in stored}
-    by_settings = {outcome.record["settings_sha256"]: name for name, outcome in stored.items()}
+    by_settings = {o.record["settings_sha256"]: name for name, o in stored.items() if o.status == "done"}
+    # A run that failed with other code or data left nothing to keep: it is to be trained, without being asked for.
+    failed = {o.record["settings_sha256"]: o.record for o in stored.values() if o.status == "failed"}
     by_variant: dict[str, list[str]] = {}
     for name, outcome in stored.items():
         by_variant.setdefault(_variant_key(outcome.record), []).append(name)
@@ -325,6 +327,9 @@ def standings(store: Store, records: Sequence[Mapping[str, Any]]) -> dict[str, S
             result[run_id] = Standing("stale", _why_stale(record, stored[name].record), name)
         elif run_id in begun:
             result[run_id] = Standing("partial", _how_far(store, record), None)
+        elif record["settings_sha256"] in failed:
+            why = _why_stale(record, failed[record["settings_sha256"]])
+            result[run_id] = Standing("new", f"{why} since it failed", None)
         else:
             others = [stored[name] for name in by_variant.get(_variant_key(record), [])]
             result[run_id] = Standing("new", _nearest_difference(others, record["settings"]), None)

@@ -14,7 +14,7 @@ from rotbench.plan import Plan, Run, make_plan
 from rotbench.registry import load_registry
 from rotbench.results import collect
 from rotbench.source import parse_source
-from rotbench.store import Store
+from rotbench.store import Store, run_record, standings
 from rotbench.study import understand
 from tests.toy_study import nothing, toy_command
 
@@ -193,6 +193,27 @@ def test_what_starts_from_a_stale_run_however_far_waits_and_is_told(store: Store
     assert any("2 runs wait for a stale pretext run" in note for note in heard.notes)
     ended, heard = drive(made, store, Orders(jobs=2, rerun_stale=True))
     assert (heard.todo, ended.done, ended.held, ended.stale) == (4, 5, 0, 0)
+
+
+def test_a_plugin_that_failed_and_was_mended_is_trained_without_being_asked_for(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOY_BEHAVIOUR", "fail@pretext")
+    ended, _ = drive(plan_with(own_plugin(tmp_path / "p"), CHAIN), store)
+    assert (ended.done, ended.failed) == (1, 2)
+    ended, heard = drive(plan_with(tmp_path / "p", CHAIN), store)
+    assert (heard.todo, ended.failed) == (0, 2)  # the same code would fail again
+    monkeypatch.setenv("TOY_BEHAVIOUR", "")
+    made = plan_with(own_plugin(tmp_path / "p", "# mended\n"), CHAIN)
+    standing = standings(store, [run_record(run) for run in made.runs])
+    assert [(stands.state, stands.reason) for stands in standing.values()] == [
+        ("new", "plugin mine.py changed since it failed"),
+        ("done", ""),
+        ("new", ""),
+    ]
+    ended, heard = drive(made, store)
+    assert (heard.todo, ended.done, ended.failed, ended.stale, ended.held) == (2, 3, 0, 0, 0)
+    assert [run["status"] for run in collect(store)["runs"]] == ["done"] * 3
 
 
 def test_fail_fast_stops_at_failures_of_this_command_alone(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

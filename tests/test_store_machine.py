@@ -34,6 +34,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.store = Store(self.folder / "results")
         self.open: list[tuple[str, Path]] = []  # attempts whose worker lives
         self.published: dict[str, bytes] = {}
+        self.late: dict[str, list[bytes]] = {}  # committed whole, but another attempt was first
         self.checkpoints: dict[str, int] = {}
         self.serial = 0
 
@@ -66,6 +67,8 @@ class StoreMachine(RuleBasedStateMachine):
         assert won == (run not in self.published)
         if won:
             self.published[run] = content
+        else:
+            self.late.setdefault(run, []).append(content)
 
     @precondition(lambda self: self.open)
     @rule(data=st.data(), call=st.integers(1, 30))
@@ -93,7 +96,7 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.published)
     @rule(data=st.data())
     def damage(self, data: Any) -> None:
-        """A bad disk: the run is set aside and there is none; it can be trained again."""
+        """A bad disk: the run is set aside; a late attempt takes its place, else it can be trained again."""
         run = data.draw(st.sampled_from(sorted(self.published)))
         path = self.store.runs / run / data.draw(st.sampled_from(["result.json", MANIFEST, "run.json"]))
         path.write_bytes(path.read_bytes()[:-1])
@@ -101,7 +104,11 @@ class StoreMachine(RuleBasedStateMachine):
         self.store.recover()
         del self.published[run]
         self.checkpoints.pop(run, None)
-        assert not (self.store.runs / run).exists()
+        if (self.store.runs / run).exists():
+            kept = (self.store.runs / run / "result.json").read_bytes()
+            (self.published[run],) = [
+                content for content in self.late.get(run, []) if to_json(content.decode()) == kept
+            ]
 
     @invariant()
     def committed_never_changes(self) -> None:
