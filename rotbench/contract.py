@@ -78,9 +78,9 @@ def problem(kind: Kind, cls: type) -> str:
             parameters = inspect.signature(function).parameters.values()
             required = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty}
             inspect.signature(function).bind(None, *positional, **dict.fromkeys(required & set(offered)))
-        except TypeError as error:
+        except TypeError:
             spelled = ", ".join(("self", *positional, *(["*", *offered] if offered else [])))
-            return f"{method} should take ({spelled}): {error}"
+            return f"{method} should take ({spelled}), takes ({', '.join(inspect.signature(function).parameters)})"
     if kind == "freeze policy" and "batchnorm" not in field_names(cls):
-        return 'needs an option batchnorm: Literal["eval", "train"]'
+        return 'needs an option batchnorm: Literal["eval", "train", "calibrated"], or some of these'
     return ""

@@ -25,7 +25,7 @@ from rotbench.errors import BadInput, EnvironmentLacking
 from rotbench.plan import Plan, Run
 from rotbench.price import Paces, kept_bytes, paces_of
 from rotbench.results import collect, describe
-from rotbench.spoken import megabytes
+from rotbench.spoken import counted, megabytes
 from rotbench.store import Damaged, Standing, Store, commit, left_error, run_record, standings, to_json, verify_folder
 from rotbench.system import Stop, free_bytes, write_durably
 
@@ -115,10 +115,10 @@ def run_study(
     watcher.begin(tuple(state.waiting), len(state.done))
     stale = sum(stands.state == "stale" for stands in standing.values())
     if stale and not orders.rerun_stale:
-        watcher.note(f"{stale} runs are stale and are kept as they are; --rerun-stale trains them again")
+        watcher.note(f"stale, and kept as they are: {counted(stale)}; --rerun-stale trains them again")
     if todo.held:
         watcher.note(
-            f"{len(todo.held)} runs wait for a stale pretext run and are not trained; --rerun-stale trains all"
+            f"not trained, since they wait for a stale pretext run: {counted(len(todo.held))}; --rerun-stale trains all"
         )
     for run in plan.runs:
         if run.id in todo.orphaned:

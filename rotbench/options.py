@@ -78,7 +78,8 @@ def _faults(
             message = f'needs "{detail["loc"][-1]}"'
         else:
             message = message.removeprefix("Input ").removeprefix("Value error, ")
-            message = f"{message}, is {_spelled(value)}"
+            if detail["loc"]:  # what __post_init__ raises is about the whole table, in the plugin's own words
+                message = f"{message}, is {_spelled(value)}"
             if kind == "literal_error" and isinstance(value, str):
                 close = suggestion(value, _choices(cls, str(detail["loc"][0])))
                 message += close if "did you mean" in close else ""

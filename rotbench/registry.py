@@ -288,15 +288,18 @@ def _hook_classes(plugin: object, name: str) -> Iterator[tuple[Kind, type]]:
         manager.check_pending()
     except pluggy.PluginValidationError as error:
         misspelt = str(error).partition("unknown hook ")[2].partition(" ")[0].strip("'\"")
-        known = suggestion(misspelt, HOOKS.values()) if misspelt else ""
-        raise BadInput(f"{' '.join(str(error).split())}{known}") from None
+        if misspelt:
+            raise BadInput(f"unknown hook {quoted(misspelt)}{suggestion(misspelt, HOOKS.values())}") from None
+        raise BadInput(" ".join(str(error).split())) from None
     implemented = 0
     for kind, hook in HOOKS.items():
         for implementation in getattr(manager.hook, hook).get_hookimpls():
             implemented += 1
-            for cls in implementation.function() or ():
-                if not isinstance(cls, type):
-                    raise BadInput(f"{hook} should return a list of classes, has {cls!r}")
+            returned = implementation.function() or ()
+            classes = returned if isinstance(returned, list | tuple) else [returned]
+            if isinstance(returned, type) or not all(isinstance(cls, type) for cls in classes):
+                raise BadInput(f"{hook} should return a list of classes, returns {returned!r}")
+            for cls in classes:
                 yield kind, cls
     if not implemented:
         raise BadInput(f"{name} implements no hook of rotbench (forgot @hookimpl?)")

@@ -93,3 +93,8 @@ def amount(count: int) -> str:
     if count < 1000:
         return str(count)
     return f"{count / 1e3:.1f} k" if count < 1e6 else f"{count / 1e6:.1f} M"
+
+
+def counted(count: int, noun: str = "run") -> str:
+    """``1 run``, ``2 runs``."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"

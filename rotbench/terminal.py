@@ -12,7 +12,7 @@ import click
 
 from rotbench.plan import Run
 from rotbench.price import Paces, wall_seconds
-from rotbench.spoken import duration, run_words, variant_words
+from rotbench.spoken import counted, duration, run_words, variant_words
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -161,7 +161,7 @@ class Lines:
     def begin(self, waiting: Sequence[Run], done: int) -> None:
         self._outlook.begin(waiting)
         self._total = len(waiting)
-        self._say(f"{self._total} runs to train, {done} done before" if done else f"{self._total} runs to train")
+        self._say(f"{counted(self._total)} to train" + (f", {done} done before" if done else ""))
 
     def started(self, run: Run) -> None:
         self._outlook.started(run)
@@ -238,7 +238,7 @@ class Bars:
     def begin(self, waiting: Sequence[Run], done: int) -> None:
         self._outlook.begin(waiting)
         self._total = len(waiting)
-        name = f"study, {done} runs done before" if done else "study"
+        name = f"study, {counted(done)} done before" if done else "study"
         self._study = self._progress.add_task(
             name, total=self._total, count=f"0/{self._total}", score="", rate="", left=""
         )

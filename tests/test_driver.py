@@ -190,7 +190,7 @@ def test_what_starts_from_a_stale_run_however_far_waits_and_is_told(store: Store
     ended, heard = drive(made, store)
     # A and what started from it are stale; B and what starts from that are new and cannot be trained beside them.
     assert (heard.todo, ended.stale, ended.held, ended.failed) == (0, 2, 2, 0)
-    assert any("2 runs wait for a stale pretext run" in note for note in heard.notes)
+    assert any("they wait for a stale pretext run: 2 runs" in note for note in heard.notes)
     ended, heard = drive(made, store, Orders(jobs=2, rerun_stale=True))
     assert (heard.todo, ended.done, ended.held, ended.stale) == (4, 5, 0, 0)
 

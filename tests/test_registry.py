@@ -130,15 +130,20 @@ BROKEN = {
     "raise SystemExit(0)": "SystemExit",
     "def f(:": "SyntaxError",
     "x = 1": "implements no hook of rotbench (forgot @hookimpl?)",
-    FREEZE.replace("register_freeze_policies", "register_freeze_policy"): 'did you mean "register_freeze_policies"?',
+    FREEZE.replace(
+        "register_freeze_policies", "register_freeze_policy"
+    ): 'unknown hook "register_freeze_policy", did you mean "register_freeze_policies"?',
     FREEZE.replace("register_freeze_policies()", "register_freeze_policies(extra)"): "extra",
+    FREEZE.replace("return [Mine]", "return Mine"): "register_freeze_policies should return a list of classes, returns",
     FREEZE.replace("return [Mine]", "raise ValueError('no')"): "ValueError: no",
     FREEZE.replace("return [Mine]", "return [Mine()]"): "should return a list of classes",
     FREEZE.replace('"mine"', "3"): "needs a name",
     FREEZE.replace("(frozen=True)", "()"): "frozen dataclass",
     FREEZE.replace('    """Freeze nothing at all."""\n', ""): "needs a docstring",
     FREEZE.replace("def trainable", "def trains"): "needs a method trainable(self, parameter, epoch, epochs)",
-    FREEZE.replace("(self, parameter, epoch, epochs)", "(self, parameter)"): "trainable should take",
+    FREEZE.replace("(self, parameter, epoch, epochs)", "(self, parameter)"): (
+        "trainable should take (self, parameter, epoch, epochs), takes (self, parameter)"
+    ),
     FREEZE.replace("    batchnorm: ", "    norm: "): "needs an option batchnorm",
     FREEZE.replace('"mine"', '"below"'): 'a second freeze policy "below"',
     FREEZE.replace("def trainable", "def restart(self, epoch):\n        return None\n\n    def trainable"): (
