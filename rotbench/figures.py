@@ -145,6 +145,7 @@ def curves(name: str, title: str, panels: Sequence[Panel], alone: bool = False) 
         if place % columns == 0 or alone:
             axes.set_ylabel(panel.label)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+        axes.tick_params(labelbottom=True)  # shared axes have numbers in the last row alone, which may be shorter
         if axes.get_xlim()[1] < 2:  # a single epoch has no width of its own
             axes.set_xlim(0.5, 1.5)
         _scale(axes, [panel] if alone else panels)
@@ -232,6 +233,9 @@ def dots(name: str, title: str, rows: Sequence[Row], chance: float | None) -> st
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _percent(value, 0)))
     axes.set_xlabel("test accuracy after the last epoch")
+    # The t interval of two seeds may reach far beyond what an accuracy can be; the table has its numbers.
+    low, high = axes.get_xlim()
+    axes.set_xlim(max(low, -0.02), min(high, 1.02))
     if any(row.references for row in ordered):
         diamond = Line2D([], [], marker="D", markersize=4.5, markerfacecolor="none", color="black", linestyle="none")
         _legend(figure, [diamond], ["published"], columns=1)

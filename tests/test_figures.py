@@ -129,3 +129,13 @@ def test_numbers_in_labels_are_not_rounded() -> None:
     for name in ("curves", "finals", "differences"):
         assert "lr 0.00125" in texts(drawn[name])
         assert not re.search(r'd="[^"]*\d\.\d{3}', drawn[name])
+
+
+def test_the_axis_of_accuracies_ends_where_accuracies_do() -> None:
+    """Two seeds forty points apart have a t interval of plus and minus 254 points."""
+    row = figures.Row("a", "a", 0, (0.3, 0.7), mean_interval([0.3, 0.7]))
+    drawn = figures.dots("finals", "Finals", [row], 0.1)
+    ticks = {int(number) for number in re.findall(r">(-?\d+) %<", drawn.replace("\u2212", "-").replace("\u00a0", " "))}
+    assert ticks
+    assert min(ticks) >= 0
+    assert max(ticks) <= 100
