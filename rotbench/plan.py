@@ -40,6 +40,7 @@ class Run:
     ``id`` hashes everything that changes the result; ``settings_sha256`` leaves out code and data, so that a run whose
     plugin changed is found as stale rather than taken for a new one. ``variant`` holds what its block sets, as the
     study file writes it, or ``{"pretext": NAME}``. ``repeat`` counts, from 0, the downstream runs of one seed.
+    ``score_name`` says what it is scored by, in words alone.
     """
 
     id: str
@@ -52,6 +53,7 @@ class Run:
     settings_sha256: str
     plugins: tuple[PluginReference, ...]
     fingerprint: str
+    score_name: str = "accuracy"
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,14 @@ class _Identifier:
             settings_sha256=own,
             plugins=plugins,
             fingerprint=self.fingerprint,
+            score_name=self._score_name(settings),
         )
+
+    def _score_name(self, settings: Mapping[str, Any]) -> str:
+        if "task" not in settings:
+            return "accuracy"
+        task = self.resolved.plugins[("pretext task", settings["task"]["name"])]
+        return str(getattr(task.cls, "score_name", "accuracy"))
 
     def _weights_of(self, init: Mapping[str, Any]) -> str | None:
         """What identifies the weights that an init reads from a file; read once."""

@@ -98,3 +98,8 @@ def amount(count: int) -> str:
 def counted(count: int, noun: str = "run") -> str:
     """``1 run``, ``2 runs``."""
     return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def scored(score: float, score_name: str = "accuracy") -> str:
+    """``81.2%``; a score that is no accuracy is no percentage: ``0.555``."""
+    return f"{score:.1%}" if score_name == "accuracy" else f"{score:.3f}"

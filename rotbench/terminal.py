@@ -12,7 +12,7 @@ import click
 
 from rotbench.plan import Run
 from rotbench.price import Paces, wall_seconds
-from rotbench.spoken import counted, duration, run_words, variant_words
+from rotbench.spoken import counted, duration, run_words, scored, variant_words
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -129,10 +129,10 @@ def final_table(summaries: Sequence[VariantSummary]) -> Table:
     return table
 
 
-def row_words(entry: Entry) -> str:
+def row_words(entry: Entry, score_name: str = "accuracy") -> str:
     """An epoch in a few words."""
     parts = [
-        f"{part} {entry[f'{part}_accuracy']:.1%} (loss {entry[f'{part}_loss']:.3f})"
+        f"{part} {scored(entry[f'{part}_accuracy'] or 0.0, score_name)} (loss {entry[f'{part}_loss']:.3f})"
         for part in ("test", "validation", "train")
         if entry.get(f"{part}_loss") is not None
     ]
@@ -175,7 +175,7 @@ class Lines:
         epoch = f"  {self._words[run.id]}: epoch {entry['epoch']}/{run.settings['train']['epochs']}"
         if "train_loss" in entry:
             self._last[run.id] = time.monotonic()
-            self._say(f"{epoch}  {row_words(entry)}{self._pace(run)}")
+            self._say(f"{epoch}  {row_words(entry, run.score_name)}{self._pace(run)}")
         elif time.monotonic() - self._last[run.id] > LINE_EVERY_SECONDS:
             self._last[run.id] = time.monotonic()
             self._say(f"{epoch}, step {entry['step']}/{entry['steps']}{self._pace(run)}")
@@ -261,7 +261,7 @@ class Bars:
         changes: dict[str, Any] = {"count": f"{epoch}/{epochs}", "completed": epoch}
         if "train_loss" in entry:
             score = score_of(entry)
-            changes["score"] = f"{score:.1%}" if score is not None else ""
+            changes["score"] = scored(score, run.score_name) if score is not None else ""
         elif entry.get("steps"):
             changes["completed"] = epoch - 1 + (entry["step"] or 0) / (entry["steps"] or 1)
             changes["rate"] = f"{entry['images_per_second']:,.0f} img/s"

@@ -18,6 +18,7 @@ from typing import Any
 
 from rotbench.checkpoint import CHECKPOINT_SHARE, EXIT_STOPPED, Schedule, Stopped
 from rotbench.errors import RotbenchError
+from rotbench.spoken import scored
 from rotbench.store import commit, leave_error, to_json
 from rotbench.system import end_with_parent
 
@@ -28,11 +29,12 @@ BEGAN = time.monotonic()
 class Progress:
     """Lines of JSON that the driver follows, and the log that is kept."""
 
-    def __init__(self, path: Path, epochs: int) -> None:
+    def __init__(self, path: Path, epochs: int, score_name: str) -> None:
         self.lines: list[str] = []
         self.rows: list[Mapping[str, float | None]] = []
         self._file = path.open("a", encoding="utf-8")
         self._epochs = epochs
+        self._score_name = score_name
 
     def report(self, entry: Mapping[str, float | None]) -> None:
         self._file.write(json.dumps(entry) + "\n")
@@ -47,13 +49,14 @@ class Progress:
 
     def _note(self, row: Mapping[str, Any]) -> None:
         self.rows.append(row)
-        self.lines.append(log_line(row, self._epochs))
+        self.lines.append(log_line(row, self._epochs, self._score_name))
 
 
-def log_line(row: Mapping[str, float | None], epochs: int) -> str:
-    """One epoch in words, as the log and the terminal show it."""
+def log_line(row: Mapping[str, float | None], epochs: int, score_name: str) -> str:
+    """One epoch in words, as the log shows it."""
+    word = "acc" if score_name == "accuracy" else score_name
     parts = [
-        f"  {part} loss {row[f'{part}_loss']:.3f} acc {row[f'{part}_accuracy']:.1%}"
+        f"  {part} loss {row[f'{part}_loss']:.3f} {word} {scored(row[f'{part}_accuracy'] or 0.0, score_name)}"
         for part in ("train", "validation", "test")
         if row.get(f"{part}_loss") is not None
     ]
@@ -66,7 +69,8 @@ def main(arguments: list[str]) -> int:
     end_with_parent()
     attempt = Path(store) / "attempts" / f"{run_id}.{number}"
     request = json.loads((attempt / "request.json").read_bytes())
-    progress = Progress(attempt / "progress.jsonl", request["run"]["settings"]["train"]["epochs"])
+    epochs, score_name = request["run"]["settings"]["train"]["epochs"], request["run"].get("score_name", "accuracy")
+    progress = Progress(attempt / "progress.jsonl", epochs, score_name)
     files: dict[str, bytes] = {}
     result: dict[str, Any] = {"error": None, "diverged": False}
     try:

@@ -159,6 +159,8 @@ def test_what_is_left_is_told_from_runs_alike_as_soon_as_one_is_known() -> None:
 def test_an_epoch_without_test_scores_is_told_by_its_validation() -> None:
     row = {**ROW, "test_loss": None, "test_accuracy": None, "validation_loss": 1.1, "validation_accuracy": 0.4}
     assert row_words(row) == "validation 40.0% (loss 1.100), train 50.0% (loss 1.250), 10.0 s"
+    # What is no accuracy is no percentage.
+    assert row_words(row, "explained variance") == "validation 0.400 (loss 1.100), train 0.500 (loss 1.250), 10.0 s"
 
 
 def test_the_final_table_has_mean_interval_and_seeds_of_each_variant() -> None:
