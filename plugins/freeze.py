@@ -130,7 +130,7 @@ class ProbeThenTune:
         return self.lr_factor if epoch == self._probed(epochs) + 1 else None
 
     def _probed(self, epochs: int) -> int:
-        return int(self.probe * epochs)
+        return int(round(self.probe * epochs, 6))  # 0.29 of 100 is 29
 
 
 @hookimpl

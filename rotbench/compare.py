@@ -244,7 +244,11 @@ def variants(results: Results) -> tuple[VariantSummary, ...]:
 def _labelled(results: Results) -> set[str]:
     """The pretext runs whose weights have seen labels: their own task used them, or that of a run they start from."""
     parents = {run["variant"]["pretext"]: _parent(run) for run in results["runs"] if run["kind"] == "pretext"}
-    using = {name for name, about in results["study"]["pretexts"].items() if about.get("uses_labels")}
+    using = {
+        name
+        for name, about in results["study"]["pretexts"].items()
+        if about.get("learns_labels", about.get("uses_labels"))
+    }
     seen = set()
     for name in parents:
         step: str | None = name

@@ -72,11 +72,16 @@ def problem(kind: Kind, cls: type) -> str:
         function = getattr(cls, method, None)
         if function is None and method in OPTIONAL_METHODS[kind]:
             continue
+        written = inspect.getattr_static(cls, method, None)
+        if isinstance(written, property):
+            continue
         if not callable(function):
             return f"needs a method {method}({', '.join(('self', *positional))})"
+        if not inspect.isfunction(written):  # static, of the class, or an object: what it takes shows when it is called
+            continue
         try:
             parameters = inspect.signature(function).parameters.values()
-            required = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty}
+            required = {p.name for p in parameters if p.default is p.empty}
             inspect.signature(function).bind(None, *positional, **dict.fromkeys(required & set(offered)))
         except TypeError:
             spelled = ", ".join(("self", *positional, *(["*", *offered] if offered else [])))

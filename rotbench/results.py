@@ -47,6 +47,8 @@ def describe(plan: Plan, command: str) -> dict[str, Any]:
                     "summary": task.summary,
                     "score_name": getattr(task.cls, "score_name", "accuracy"),
                     "uses_labels": bool(getattr(task.cls, "uses_labels", False)),
+                    # Labels that were dealt out at random tell nothing of an image.
+                    "learns_labels": getattr(task.cls, "uses_labels", False) and not hasattr(task.cls, "relabel"),
                     "notice": said.get(name, ""),
                 }
                 for name, task in pretexts.items()

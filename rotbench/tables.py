@@ -111,7 +111,10 @@ def pretext_rows(results: Results) -> list[PretextRow]:
                 chance=about.get("chance"),
                 uses_labels=about.get("uses_labels", False),
                 notice=about.get("notice", ""),
-                shown=next((run for run in runs if run.get("pictures") or run.get("no_pictures")), None),
+                shown=next(
+                    (run for part in ("pictures", "no_pictures") for run in runs if run.get(part)),
+                    None,
+                ),
             )
         )
     return rows

@@ -82,7 +82,8 @@ class Task:
         if method is not None:
             return list(method(views, outputs, targets))
         said = [""] * len(views)
-        if isinstance(outputs, Tensor) and isinstance(targets, Tensor) and outputs.shape[:1] == targets.shape:
+        tensors = isinstance(outputs, Tensor) and isinstance(targets, Tensor)
+        if tensors and outputs.ndim == 2 and outputs.shape[:1] == targets.shape and not targets.is_floating_point():
             top = outputs.softmax(1).max(1)
             of = zip(targets.tolist(), top.indices.tolist(), top.values.tolist(), strict=True)
             said = [f"target {target}, says {index} ({100 * share:.0f} %)" for target, index, share in of]

@@ -251,6 +251,7 @@ def _train_epoch(
             outputs = network(views)
         loss = feed.task.loss(outputs, targets)
         scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        _give_momentum(optimizer)
         scaler.step(optimizer)
         scaler.update()
         losses.append(loss.detach())
@@ -269,6 +270,22 @@ def _train_epoch(
         step = int(broken[0])
         raise Diverged(f"loss is {float(read[step])} at epoch {epoch}, step {step + 1}")
     return _means(read, views_in, scores), sum(views_in)
+
+
+def _give_momentum(optimizer: torch.optim.Optimizer) -> None:
+    """A momentum of 0 for parameters that join others which have one: fused SGD takes all or none.
+
+    It is what SGD itself begins with. A parameter that joins has no momentum of its own yet.
+    """
+    if not isinstance(optimizer, torch.optim.SGD):
+        return
+    for group in optimizer.param_groups:
+        moving = [parameter for parameter in group["params"] if parameter.grad is not None] if group["momentum"] else []
+        having = [p for p in moving if optimizer.state[p].get("momentum_buffer") is not None]
+        if having and len(having) < len(moving):
+            for parameter in moving:
+                if optimizer.state[parameter].get("momentum_buffer") is None:
+                    optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
 
 
 def _scores(part: str, means: Means, epoch: int) -> Row:

@@ -11,7 +11,7 @@ from rotbench.architecture import Sized
 from rotbench.hookspecs import STAGES
 
 #: Policies are asked about every epoch of a run up to so many, else about so many of them.
-EPOCHS_ASKED = 200
+EPOCHS_ASKED = 2000
 
 
 @dataclass(frozen=True)

@@ -178,6 +178,15 @@ def test_pretraining_with_more_labels_than_the_other_side_had_gets_no_verdict() 
     assert all("used labels that the other side did not have" in text for text in said)
 
 
+def test_labels_dealt_out_at_random_are_no_advantage() -> None:
+    results = simulated.results()
+    results["study"]["pretexts"]["rotation"] |= {"uses_labels": True, "learns_labels": False}
+    for run in results["runs"]:
+        if run["kind"] == "downstream":
+            run["settings"]["train"]["labels_per_class"] = 40
+    assert all(contrast.verdict for contrast in compare.contrasts(results))
+
+
 def test_labels_are_inherited_from_the_run_that_a_pretext_run_starts_from() -> None:
     results = simulated.results()
     for run in results["runs"]:

@@ -179,6 +179,25 @@ def test_the_tasks_of_these_tests_are_sound(tmp_path: Path) -> None:
     assert registry.find("freeze policy", "mine")
 
 
+@pytest.mark.parametrize(
+    "written",
+    [
+        "@staticmethod\n    def loss(outputs, targets):\n        return outputs.sum()",
+        "@property\n    def loss(self):\n        return max",
+        "def chance(self, examples, classes):\n        return 0.5",
+        "def score(self, outputs, targets, more=1):\n        return outputs",
+        "def chance(self, **offered):\n        return 0.5",
+    ],
+)
+def test_methods_may_be_written_as_python_allows(tmp_path: Path, written: str) -> None:
+    before = "def loss(self, outputs, targets):\n        return outputs.sum()"
+    assert before in TASK
+    (tmp_path / "mine.py").write_text(TASK.replace(before, written))
+    registry = load_registry([tmp_path])
+    assert registry.unavailable == ()
+    assert registry.find("pretext task", "mine")
+
+
 def test_a_plugin_that_takes_too_long_to_import_is_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rotbench.registry.IMPORT_SECONDS", 0.2)
     # What a plugin may do about exceptions of its own does not keep it from being stopped.

@@ -113,6 +113,30 @@ def test_frozen_weights_are_bit_equal_even_with_weight_decay(optimizer: str) -> 
     assert len(after) == 62 + 60  # parameters, and three buffers of each of 20 BatchNorm modules
 
 
+@dataclass(frozen=True)
+class Joining:
+    """The head, then layer4 too, by one optimiser."""
+
+    name: str = "joining"
+    batchnorm: str = "eval"
+
+    def trainable(self, parameter: Parameter, epoch: int, epochs: int) -> bool:
+        return parameter.stage == "fc" or (parameter.stage == "layer4" and epoch > 1)
+
+
+def test_a_stage_that_joins_under_momentum_begins_as_sgd_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = network()
+    changes: dict[str, Any] = {"optimizer": "sgd", "momentum": 0.9, "epochs": 2, "weight_decay": 0.01}
+    trained(made, feed(), Joining(), **changes)
+    plain = network()
+    real = torch.optim.SGD
+    monkeypatch.setattr(torch.optim, "SGD", lambda *args, fused, **options: real(*args, foreach=False, **options))
+    monkeypatch.setattr("rotbench.train._give_momentum", lambda optimizer: None)
+    trained(plain, feed(), Joining(), **changes)
+    for name, tensor in tensors(made).items():
+        torch.testing.assert_close(tensor, tensors(plain)[name], rtol=1e-4, atol=1e-6, msg=name)
+
+
 def test_frozen_batchnorm_in_train_mode_moves_its_buffers_and_nothing_else() -> None:
     made = network()
     before = tensors(made)
