@@ -17,35 +17,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.shipped import SHIPPED
+
 ROOT = Path(__file__).parent.parent
-SHIPPED = {
-    "pretext task": {
-        "rotation",
-        "jigsaw",
-        "relative-patch",
-        "colourisation",
-        "reconstruction",
-        "simclr",
-        "supervised",
-        "shuffled-labels",
-    },
-    "init": {
-        "random",
-        "pretext",
-        "permuted",
-        "partial",
-        "kaiming",
-        "xavier",
-        "orthogonal",
-        "zero-init-residual",
-        "lsuv",
-        "data-dependent",
-        "checkpoint",
-        "imagenet",
-    },
-    "freeze policy": {"none", "below", "head-only", "only", "batchnorm-only", "gradual", "probe-then-tune"},
-    "dataset": {"digits", "cifar10", "cifar100", "fashion-mnist", "image-folder"},
-}
 STUDY = """
 title = "From the wheel"
 seeds = [0]

@@ -10,6 +10,7 @@ import pytest
 
 from rotbench.errors import BadInput
 from rotbench.registry import load_plugin, load_registry
+from tests.shipped import SHIPPED
 
 FREEZE = '''
 """A freeze policy."""
@@ -62,35 +63,6 @@ class Mine:
 def register_pretext_tasks():
     return [Mine]
 '''
-
-SHIPPED = {
-    "pretext task": {
-        "rotation",
-        "jigsaw",
-        "relative-patch",
-        "colourisation",
-        "reconstruction",
-        "simclr",
-        "supervised",
-        "shuffled-labels",
-    },
-    "init": {
-        "random",
-        "pretext",
-        "permuted",
-        "partial",
-        "kaiming",
-        "xavier",
-        "orthogonal",
-        "zero-init-residual",
-        "lsuv",
-        "data-dependent",
-        "checkpoint",
-        "imagenet",
-    },
-    "freeze policy": {"none", "below", "head-only", "only", "batchnorm-only", "gradual", "probe-then-tune"},
-    "dataset": {"digits", "cifar10", "cifar100", "fashion-mnist", "image-folder"},
-}
 
 
 def test_what_ships_is_there_and_described() -> None:
