@@ -91,6 +91,19 @@ def sign_flip(differences: Sequence[float]) -> float | None:
     return float(np.mean(np.abs(sums) >= abs(sum(differences)) - ROUNDING))
 
 
+def mcnemar(only_first: int, only_second: int) -> float:
+    """Exact two-sided p of McNemar's test that two classifiers are right equally often (McNemar 1947).
+
+    ``only_first`` and ``only_second`` count the test images that one of them alone gets right; the images on which
+    they are alike say nothing, and where there are no others p is 1. What is random here are the test images, and the
+    two trained networks are given: p says nothing of other seeds, so it takes no part in intervals, Holm or verdicts
+    over seeds, and counts or p-values of several seeds are never pooled.
+    """
+    if only_first == only_second:  # also none at all, of which a binomial test knows no share
+        return 1.0
+    return float(stats.binomtest(only_first, only_first + only_second, 0.5).pvalue)
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's step-down adjustment over one family, in the order given."""
     adjusted = [0.0] * len(p_values)

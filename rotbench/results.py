@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rotbench import __version__
 from rotbench.notice import notices
 from rotbench.plan import Plan
 from rotbench.store import FORMAT, Outcome, Store, run_record, standings
+
+if TYPE_CHECKING:
+    from rotbench.predictions import Predictions
 
 Results = dict[str, Any]
 
@@ -74,6 +77,8 @@ def collect(store: Store) -> Results:
     Raises :class:`~rotbench.errors.StoreUnusable` for a damaged or newer store; a folder that is no store gives a
     :class:`FileNotFoundError`.
     """
+    from rotbench import predictions  # late: planning needs neither arrays nor what was predicted
+
     described = store.read_study()
     if described is None:
         raise FileNotFoundError(store.folder)
@@ -83,6 +88,7 @@ def collect(store: Store) -> Results:
     runs: list[dict[str, Any]] = []
     failed: set[str] = set()
     pictured: set[str] = set()
+    predicted: dict[str, Predictions] = {}
     for record in records:
         stands = standing[record["id"]]
         outcome = outcomes.get(stands.stored or "")
@@ -98,8 +104,21 @@ def collect(store: Store) -> Results:
             run["no_pictures"] = outcome.result.get("no_pictures")
             if run["pictures"]:
                 pictured.add(run["variant"]["pretext"])
+        if outcome is not None and predictions.usable(run):
+            said = predictions.read_if_intact(outcome.folder, len(run["provenance"]["data"]["classes"]))
+            if said is not None:
+                predicted[run["id"]] = said
+                run |= predictions.judged(said, len(run["provenance"]["data"]["classes"]))
         runs.append(run)
-    return {"format": FORMAT, "rotbench": __version__, "study": _study(described["study"], runs), "runs": runs}
+    study = _study(described["study"], runs)
+    return {
+        "format": FORMAT,
+        "rotbench": __version__,
+        "study": {**study, "class_counts": predictions.class_counts(predicted.values(), len(study["classes"]))},
+        "runs": runs,
+        "pairs": predictions.compared(study, runs, predicted),
+        "seed_agreement": predictions.seed_agreement(runs, predicted),
+    }
 
 
 def _run(record: Mapping[str, Any], outcome: Outcome | None, stale: str | None) -> dict[str, Any]:
