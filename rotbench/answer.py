@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rotbench import compare
+from rotbench.comparability import LABELS, REMEDY, STATISTICS, also_differs
 from rotbench.compare import Contrast, Results, Run, VariantSummary, as_written
 from rotbench.hookspecs import STAGES
 from rotbench.inference import ROUNDING
@@ -16,8 +17,12 @@ from rotbench.wording import (
     p_value,
     points,
     span,
+    variant_labels,
     varying,
 )
+
+#: What a contrast compares, where that is not two variants of equal settings.
+_KINDS = {"same settings": "", "tuned": "each at its own best", "compute-matched": "of as many epochs"}
 
 
 @dataclass(frozen=True)
@@ -31,11 +36,48 @@ class Sentence:
     notes: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class ComparabilityRow:
+    """What one contrast differs in, in words: the axis that it names, what follows from it, and what else.
+
+    ``kind`` says what is compared where that is not two variants of equal settings; ``same_start``: nothing is, since
+    both start from the same weights.
+    """
+
+    variant: str
+    baseline: str
+    kind: str
+    axis: tuple[str, ...]
+    consequences: tuple[str, ...]
+    confounds: tuple[str, ...]
+    same_start: bool
+
+
+def comparability_rows(results: Results, contrasts: Sequence[Contrast]) -> list[ComparabilityRow]:
+    """One row a contrast, in the study's order."""
+    labels = variant_labels([summary.variant for summary in compare.variants(results)])
+
+    def told(contrast: Contrast, role: str) -> tuple[str, ...]:
+        return tuple(also_differs([item]) for item in contrast.comparability if item.role == role)
+
+    return [
+        ComparabilityRow(
+            variant=labels[as_written(contrast.variant)],
+            baseline=labels[as_written(contrast.baseline)],
+            kind=_KINDS[contrast.comparison],
+            axis=told(contrast, "axis"),
+            consequences=told(contrast, "consequence"),
+            confounds=told(contrast, "confound"),
+            same_start=contrast.same_start,
+        )
+        for contrast in contrasts
+    ]
+
+
 def sentences(results: Results, contrasts: Sequence[Contrast]) -> list[Sentence]:
     """One sentence a contrast, in the study's order."""
     summaries = compare.variants(results)
     variants = [summary.variant for summary in summaries]
-    runs_of = {as_written(variant): runs for variant, runs in compare.by_variant(results["runs"], "downstream")}
     by_axis = labels_by_axis(variants)
     trained = _trained_words(results["runs"])
     family = sum(contrast.p_holm is not None for contrast in contrasts)
@@ -72,7 +114,7 @@ def sentences(results: Results, contrasts: Sequence[Contrast]) -> list[Sentence]
         when = f" when {' and '.join(conditions)}" if conditions else ""
         tone, mark = _tone(contrast)
         text = _sentence(contrast, sides[0], sides[1], when, family, results["study"]["test_images"])
-        said.append(Sentence(tone, mark, text, contrast, tuple(_notes(contrast, tune, summaries, runs_of))))
+        said.append(Sentence(tone, mark, text, contrast, tuple(_notes(contrast, tune, summaries))))
     return said
 
 
@@ -83,39 +125,72 @@ def _tone(contrast: Contrast) -> tuple[str, str]:
 
 
 def _sentence(contrast: Contrast, variant: str, baseline: str, when: str, family: int, test_images: int | None) -> str:
+    against = f"{variant} against {baseline}{when}"
+    also = f"they also differ in {also_differs(contrast.confounds)}" if contrast.confounds else ""
     if contrast.difference is None:
-        return f"{variant} against {baseline}{when}: {contrast.reason or 'nothing to compare yet'}."
-    apart = f"{points(abs(contrast.difference), sign=False)} points {'above' if contrast.difference > 0 else 'below'}"
-    if abs(contrast.difference) < ROUNDING:
-        apart = "level with"
-    if contrast.reason == "one seed":
-        error = ""
-        if contrast.standard_error is not None:
-            error = (
-                f" The test set's binomial standard error of this difference is {100 * contrast.standard_error:.2f} "
-                f"points ({test_images:,} images); it says nothing about other seeds."
-            )
-        return f"{variant} is {apart} {baseline}{when}, from one seed.{error}"
-    because = ", but a run diverged" if contrast.reason == "diverged" else ""
-    if contrast.reason == "more labels":
-        because = "; no verdict, since the pretraining of one side used labels that the other side did not have"
-    because += "; exploratory: not what the study asks first" if contrast.exploratory else ""
-    if contrast.interval is None:
-        return f"{variant} is {apart} {baseline}{when}, from {contrast.n} of {contrast.planned} seeds{because}."
-    seeds = f"n = {contrast.n} seeds" if contrast.n == contrast.planned else f"{contrast.n} of {contrast.planned} seeds"
-    interval = f"95 % t interval {span(contrast.interval)}, {seeds}"
+        return f"{against}: {contrast.reason or 'nothing to compare yet'}{f'; {also}' if also else ''}."
+    if contrast.same_start:
+        return (
+            f"{against}: nothing is compared, since both start from the very same weights, seed by seed "
+            f"({_numbers(contrast)}); the weights that one of them names were not applied, or are the other's"
+            f"{f'; {also}' if also else ''}."
+        )
     if contrast.verdict is None:
-        return f"{variant} against {baseline}{when}: {points(contrast.difference)} points ({interval}){because}."
+        return _without_verdict(contrast, variant, baseline, when, also, test_images)
+    apart = _apart(contrast.difference)
     holm = f" after Holm over {family} contrasts" if family > 1 else ""
-    numbers = f"{interval}, p {_equals(contrast.p_holm)}{holm}"
+    numbers = f"{_interval(contrast)}, p {_equals(contrast.p_holm)}{holm}"
     if contrast.verdict == "not resolved":
-        return f"{variant} against {baseline}{when}: {points(contrast.difference)} points ({numbers})."
+        return f"{against}: {points(contrast.difference)} points ({numbers})."
     if contrast.verdict == "equivalent":
         apart = points(contrast.difference)
         return f"{variant} and {baseline} lie within the margin of each other{when}: {apart} points ({numbers})."
     less = ", by less than the margin" if "," in contrast.verdict else ""
     normal = "; assuming normal differences" if contrast.assumes_normality else ""
     return f"{variant} is {apart} {baseline}{when}{less} ({numbers}{normal})."
+
+
+def _without_verdict(
+    contrast: Contrast, variant: str, baseline: str, when: str, also: str, test_images: int | None
+) -> str:
+    """What is said of a difference that the axis may or may not have made: with ``also``, no side is above."""
+    difference = contrast.difference or 0.0
+    plain = f"{variant} against {baseline}{when}: {points(difference)} points"
+    if contrast.n == 1 and contrast.planned == 1 and contrast.reason != "diverged":
+        error = ""
+        if contrast.standard_error is not None:
+            error = (
+                f" The test set's binomial standard error of this difference is {100 * contrast.standard_error:.2f} "
+                f"points ({test_images:,} images); it says nothing about other seeds."
+            )
+        if also:
+            return f"{plain}, from one seed; {also}.{error}"
+        return f"{variant} is {_apart(difference)} {baseline}{when}, from one seed.{error}"
+    because = ", but a run diverged" if contrast.reason == "diverged" else ""
+    if also:
+        because += f"; no verdict, since {also}" if contrast.reason == "confounded" else f"; {also}"
+    because += "; exploratory: not what the study asks first" if contrast.exploratory else ""
+    if contrast.interval is None:
+        seeds = f"from {contrast.n} of {contrast.planned} seeds{because}"
+        return f"{plain}, {seeds}." if also else f"{variant} is {_apart(difference)} {baseline}{when}, {seeds}."
+    return f"{plain} ({_interval(contrast)}){because}."
+
+
+def _apart(difference: float) -> str:
+    if abs(difference) < ROUNDING:
+        return "level with"
+    return f"{points(abs(difference), sign=False)} points {'above' if difference > 0 else 'below'}"
+
+
+def _numbers(contrast: Contrast) -> str:
+    """The difference and how sure it is, as far as that is known."""
+    told = f"{points(contrast.difference or 0.0)} points"
+    return f"{told}, {_interval(contrast)}" if contrast.interval else f"{told}, n = {contrast.n} seed"
+
+
+def _interval(contrast: Contrast) -> str:
+    seeds = f"n = {contrast.n} seeds" if contrast.n == contrast.planned else f"{contrast.n} of {contrast.planned} seeds"
+    return f"95 % t interval {span(contrast.interval)}, {seeds}" if contrast.interval else seeds
 
 
 def _equals(p: float | None) -> str:
@@ -158,12 +233,7 @@ def _chosen(contrast: Contrast, tune: Sequence[str], summaries: Sequence[Variant
     return " ".join(dict.fromkeys(told))
 
 
-def _notes(
-    contrast: Contrast,
-    tune: Sequence[str],
-    summaries: Sequence[VariantSummary],
-    runs_of: Mapping[str, Sequence[Run]],
-) -> list[str]:
+def _notes(contrast: Contrast, tune: Sequence[str], summaries: Sequence[VariantSummary]) -> list[str]:
     """What a reader must know to take a contrast for what it is."""
     notes = []
     if contrast.comparison == "tuned":
@@ -175,15 +245,11 @@ def _notes(
         notes.append(
             "One side starts from one set of weights: the interval holds for these weights, not for the method."
         )
-    if any(summary.more_labels and as_written(summary.variant) in sides for summary in summaries):
+    confounds = {difference.setting for difference in contrast.confounds}
+    if LABELS in confounds:
         notes.append("The pretraining of one side used the labels of all images: an upper bound, no fair comparison.")
-    for run in (run for side in sides for run in runs_of.get(side, ())):
-        kept = run["provenance"]
-        if "freeze" in kept:
-            untouched = kept["start"]["backbone_sha256"] == kept["start"]["seed_backbone_sha256"]
-            body = [
-                stage for stage, count in kept["freeze"]["trainable_by_stage"].items() if not count and stage != "fc"
-            ]
-            if untouched and body and kept["freeze"]["batchnorm"] == "eval":
-                notes.append("The frozen BatchNorm of the random side keeps mean 0 and variance 1, as it was built.")
-    return list(dict.fromkeys(notes))
+    if STATISTICS in confounds:
+        notes.append(
+            f"A frozen BatchNorm keeps the statistics of its start, and these are not of one kind here: {REMEDY}."
+        )
+    return notes

@@ -10,10 +10,12 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
+from rotbench import comparability
+from rotbench.comparability import Comparison, Difference, Known, confounds, same_start
 from rotbench.inference import (
     MARGIN,
     SEEDS_WITHOUT_NORMALITY,
@@ -31,6 +33,8 @@ Variant = dict[str, Any]
 Run = dict[str, Any]
 Results = dict[str, Any]
 
+value_words = comparability.value_words
+
 
 @dataclass(frozen=True)
 class VariantSummary:
@@ -39,8 +43,7 @@ class VariantSummary:
     ``accuracies`` are the final test accuracies by seed, the mean of its repeats; ``validation`` is the mean final
     validation accuracy; ``spread_between`` is the standard deviation of the seeds' means, ``spread_within`` that of
     repeats within a seed, pooled; ``first_epoch`` is the mean test accuracy after epoch 1; ``standard_error`` is the
-    binomial one of the mean accuracy of a single run on the test images. ``more_labels``: pretraining used the labels
-    of all images, training those of a few.
+    binomial one of the mean accuracy of a single run on the test images.
     """
 
     variant: Variant
@@ -57,7 +60,6 @@ class VariantSummary:
     standard_error: float | None
     diverged: bool
     one_set_of_weights: bool
-    more_labels: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,9 @@ class Contrast:
     of; ``exploratory`` contrasts are not those that the study was made for. ``p_t`` is the paired t test's, ``p_holm``
     the same after Holm over the study's primary contrasts that have an interval, ``p`` the exact two-sided sign-flip
     test's, uncorrected. ``verdict`` is None where ``reason`` says why. ``standard_error`` is the binomial one of a
-    difference of two runs on the test images.
+    difference of two runs on the test images. ``comparability`` is all that the sides differ in besides their
+    accuracies; where that is more than the axis and what follows from it, the contrast is confounded. ``same_start``:
+    at each seed both sides start from the same weights, though the init is what they are compared for.
     """
 
     variant: Variant
@@ -86,9 +90,16 @@ class Contrast:
     verdict: str | None = None
     reason: str | None = None
     standard_error: float | None = None
-    comparison: Literal["same settings", "tuned", "compute-matched"] = "same settings"
+    comparison: Comparison = "same settings"
     chosen_from: int | None = None
     exploratory: bool = False
+    comparability: tuple[Difference, ...] = ()
+    same_start: bool = False
+
+    @property
+    def confounds(self) -> tuple[Difference, ...]:
+        """What the sides differ in and the contrast does not name."""
+        return confounds(self.comparability)
 
     @property
     def assumes_normality(self) -> bool:
@@ -97,12 +108,24 @@ class Contrast:
         return claims and self.n < SEEDS_WITHOUT_NORMALITY
 
 
-def contrast(variant: VariantSummary, baseline: VariantSummary) -> Contrast:
+def contrast(
+    variant: VariantSummary, baseline: VariantSummary, known: Known, comparison: Comparison = "same settings"
+) -> Contrast:
     """``variant`` minus ``baseline`` over the seeds that both have finished; verdict and ``p_holm`` are left open."""
     seeds = [seed for seed in variant.accuracies if seed in baseline.accuracies]
     differences = {seed: variant.accuracies[seed] - baseline.accuracies[seed] for seed in seeds}
     planned = max(variant.planned, baseline.planned)
-    plain = Contrast(variant.variant, baseline.variant, len(seeds), planned, differences)
+    differing = comparability.differences(variant.variant, baseline.variant, known, comparison)
+    plain = Contrast(
+        variant.variant,
+        baseline.variant,
+        len(seeds),
+        planned,
+        differences,
+        comparison=comparison,
+        comparability=differing,
+        same_start=same_start(variant.variant, baseline.variant, known),
+    )
     if variant.diverged or baseline.diverged:
         plain = replace(plain, reason="diverged")
     elif not seeds:
@@ -111,15 +134,16 @@ def contrast(variant: VariantSummary, baseline: VariantSummary) -> Contrast:
         plain = replace(plain, reason=f"{len(seeds)} of {planned} seeds")
     elif len(seeds) == 1:
         plain = replace(plain, reason="one seed")
-    elif variant.more_labels != baseline.more_labels:
-        plain = replace(plain, reason="more labels")
+    elif plain.same_start:
+        plain = replace(plain, reason="same start")
+    elif plain.confounds:
+        plain = replace(plain, reason="confounded")
     if not seeds:
         return plain
     values = list(differences.values())
     estimate = mean_interval(values)
-    errors = [variant.standard_error, baseline.standard_error]
-    known = [error for error in errors if error is not None]
-    plain = replace(plain, difference=estimate.mean, standard_error=math.hypot(*known) if len(known) == 2 else None)
+    errors = [error for error in (variant.standard_error, baseline.standard_error) if error is not None]
+    plain = replace(plain, difference=estimate.mean, standard_error=math.hypot(*errors) if len(errors) == 2 else None)
     if estimate.n < 2:
         return plain
     return replace(
@@ -137,7 +161,9 @@ def judge(
     """``family`` with ``p_holm`` over its primary contrasts that have an interval, and a verdict for the complete ones.
 
     ``primary`` holds what a variant must have for its contrast to be one that the study was made for; the others are
-    exploratory and get neither.
+    exploratory and get neither. A contrast that is confounded, or that has another reason for no verdict, counts in the
+    family all the same: the family is what the study file asks for, and no p value may fall because another contrast
+    turned out to compare nothing.
     """
     asked = [
         item
@@ -231,41 +257,7 @@ def variants(results: Results) -> tuple[VariantSummary, ...]:
     study = results["study"]
     groups = by_variant(results["runs"], "downstream")
     repeats = study.get("repeats", 1)
-    labelled = _labelled(results)
-    return tuple(
-        replace(
-            summarise(variant, runs, study["seeds"], study["test_images"], repeats),
-            more_labels=any(_parent(run) in labelled and _few_labels(run) for run in runs),
-        )
-        for variant, runs in groups
-    )
-
-
-def _labelled(results: Results) -> set[str]:
-    """The pretext runs whose weights have seen labels: their own task used them, or that of a run they start from."""
-    parents = {run["variant"]["pretext"]: _parent(run) for run in results["runs"] if run["kind"] == "pretext"}
-    using = {
-        name
-        for name, about in results["study"]["pretexts"].items()
-        if about.get("learns_labels", about.get("uses_labels"))
-    }
-    seen = set()
-    for name in parents:
-        step: str | None = name
-        while step is not None and step not in using:
-            step = parents.get(step)
-        if step is not None:
-            seen.add(name)
-    return seen
-
-
-def _parent(run: Run) -> str | None:
-    init = run["settings"].get("init", {})
-    return init.get("pretext") if isinstance(init, Mapping) else None
-
-
-def _few_labels(run: Run) -> bool:
-    return run["settings"].get("train", {}).get("labels_per_class") is not None
+    return tuple(summarise(variant, runs, study["seeds"], study["test_images"], repeats) for variant, runs in groups)
 
 
 def contrasts(results: Results) -> tuple[Contrast, ...]:
@@ -276,21 +268,25 @@ def contrasts(results: Results) -> tuple[Contrast, ...]:
     study = results["study"]
     summaries = variants(results)
     of = {as_written(summary.variant): summary for summary in summaries}
+    tune = study.get("tune", [])
+    known = comparability.known(results["runs"], study["pretexts"], study["baseline"], tune)
     family = [
-        contrast(of[as_written(variant)], of[as_written(found[0])])
+        contrast(of[as_written(variant)], of[as_written(found[0])], known)
         for variant, found in pair_up([summary.variant for summary in summaries], study["baseline"])
         if len(found) == 1
     ]
-    if study.get("tune"):
-        family += _tuned(summaries, study["tune"], study["baseline"])
+    if tune:
+        family += _tuned(summaries, tune, study["baseline"], known)
     for pair in study.get("matched", []):
         sides = [of.get(as_written(pair[side])) for side in ("variant", "partner")]
         if sides[0] is not None and sides[1] is not None:
-            family.append(replace(contrast(sides[0], sides[1]), comparison="compute-matched"))
+            family.append(contrast(sides[0], sides[1], known, "compute-matched"))
     return judge(family, study.get("margin", MARGIN), study.get("primary"))
 
 
-def _tuned(summaries: Sequence[VariantSummary], tune: Sequence[str], baseline: Mapping[str, Any]) -> list[Contrast]:
+def _tuned(
+    summaries: Sequence[VariantSummary], tune: Sequence[str], baseline: Mapping[str, Any], known: Known
+) -> list[Contrast]:
     """Each side at the value of the tuned axes with its best mean validation accuracy, once all have been tried.
 
     A value at which a run diverged has been tried, and is not chosen.
@@ -310,8 +306,8 @@ def _tuned(summaries: Sequence[VariantSummary], tune: Sequence[str], baseline: M
     for variant, partner in pair_up([item.variant for item, _ in best.values()], baseline, ignoring=tune):
         if len(partner) == 1:
             item, tried = best[as_written(variant)]
-            plain = contrast(item, best[as_written(partner[0])][0])
-            found.append(replace(plain, comparison="tuned", chosen_from=tried))
+            plain = contrast(item, best[as_written(partner[0])][0], known, "tuned")
+            found.append(replace(plain, chosen_from=tried))
     return found
 
 
@@ -364,6 +360,10 @@ def summary(results: Results) -> dict[str, Any]:
                 "assumes_normality": item.assumes_normality,
                 "standard_error": item.standard_error,
                 "differences": [{"seed": seed, "difference": value} for seed, value in item.differences.items()],
+                "comparability": {
+                    told: [_differing(difference) for difference in item.comparability if difference.role == role]
+                    for told, role in (("axis", "axis"), ("consequences", "consequence"), ("confounds", "confound"))
+                },
             }
             for item in contrasts(results)
         ],
@@ -371,16 +371,17 @@ def summary(results: Results) -> dict[str, Any]:
     }
 
 
+def _differing(difference: Difference) -> dict[str, Any]:
+    return {
+        "setting": difference.setting,
+        "variant": difference.variant,
+        "baseline": difference.baseline,
+        "seeds": list(difference.seeds),
+    }
+
+
 def _pair(interval: tuple[float, float] | None) -> list[float] | None:
     return None if interval is None else list(interval)
-
-
-def value_words(value: Any) -> str:
-    """An axis' value in words: ``below (stage layer4, batchnorm train)``."""
-    if isinstance(value, dict) and "name" in value:
-        options = ", ".join(f"{key} {value_words(option)}" for key, option in value.items() if key != "name")
-        return f"{value['name']} ({options})" if options else str(value["name"])
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def axis_labels(values: Sequence[Any]) -> dict[str, str]:

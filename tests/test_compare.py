@@ -171,11 +171,19 @@ def test_pretraining_with_more_labels_than_the_other_side_had_gets_no_verdict() 
         if run["kind"] == "downstream":
             run["settings"]["train"]["labels_per_class"] = 40
     for contrast in compare.contrasts(results):
-        assert (contrast.verdict, contrast.reason) == (None, "more labels")
+        assert (contrast.verdict, contrast.reason) == (None, "confounded")
+        assert [(item.setting, item.variant, item.baseline) for item in contrast.confounds] == [
+            ("labels", "of all images", "40 a class")
+        ]
         assert contrast.interval is not None
-    said = [sentence.text for sentence in sentences(results, compare.contrasts(results))]
+    said = sentences(results, compare.contrasts(results))
     assert len(said) == 2
-    assert all("used labels that the other side did not have" in text for text in said)
+    for sentence in said:
+        assert sentence.text.endswith(
+            "no verdict, since they also differ in labels (of all images against 40 a class)."
+        )
+        assert " above " not in sentence.text
+        assert "an upper bound, no fair comparison" in " ".join(sentence.notes)
 
 
 def test_labels_dealt_out_at_random_are_no_advantage() -> None:
@@ -194,11 +202,11 @@ def test_labels_are_inherited_from_the_run_that_a_pretext_run_starts_from() -> N
             run["settings"]["init"] = {"name": "pretext", "pretext": "supervised"}
         else:
             run["settings"]["train"]["labels_per_class"] = 40
-    parent = deepcopy(results["runs"][0]) | {"variant": {"pretext": "supervised"}}
+    parent = deepcopy(results["runs"][0]) | {"id": "supervised-s0", "variant": {"pretext": "supervised"}}
     parent["settings"]["init"] = {"name": "random"}
     results["runs"].insert(0, parent)
     results["study"]["pretexts"]["supervised"] = {**results["study"]["pretexts"]["rotation"], "uses_labels": True}
-    assert {contrast.reason for contrast in compare.contrasts(results)} == {"more labels"}
+    assert {contrast.reason for contrast in compare.contrasts(results)} == {"confounded"}
     results["study"]["pretexts"]["supervised"]["uses_labels"] = False
     assert {contrast.reason for contrast in compare.contrasts(results)} == {None}
 

@@ -1,0 +1,667 @@
+"""What two sides of a contrast differ in: the named axis, what follows from it, and what they should not differ in.
+
+Runs are plain mappings, planned ones (``settings`` and ``needs``) as well as those of ``results.json``, which know
+more. What one side does not know is no difference. Seeds are paired, so what changed between two seeds, but at each
+of them for both sides alike, is none either.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from rotbench.hookspecs import STAGES
+from rotbench.partner import alike, filled
+from rotbench.settings import TRAIN_KEYS
+from rotbench.trained import TrainedPhase, listed, trained_words
+
+Role = Literal["axis", "consequence", "confound"]
+Comparison = Literal["same settings", "tuned", "compute-matched"]
+Run = Mapping[str, Any]
+Variant = Mapping[str, Any]
+
+#: The settings that are one difference, under the name that stands first; all others stand for themselves.
+JOINT: Mapping[str, tuple[str, ...]] = {
+    "schedule": ("schedule", "step_epochs", "gamma", "milestones", "warmup_epochs"),
+    "optimizer": ("optimizer", "momentum", "nesterov"),
+    "model": ("name",),
+    "updates made": (),
+    "labelled images": (),
+}
+#: The settings of ``[train]`` that are compared one by one. ``test_each_epoch`` changes no weight: it says when the
+#: test images are looked at.
+PLAIN = tuple(
+    key
+    for key in TRAIN_KEYS
+    if key not in (*JOINT["schedule"], *JOINT["optimizer"], "precision", "updates", "test_each_epoch")
+)
+#: Where and with what a run was made: nothing that an init names.
+SURROUNDINGS = ("device", "threads", "torch", "torchvision", "data", "labelled images", "updates made")
+#: What else differs where these do: the number of updates, and which images are trained on.
+CHANGE_UPDATES = frozenset({"epochs", "batch_size", "labels_per_class", "validation", "updates", "data"})
+CHANGE_IMAGES = frozenset({"labels_per_class", "validation", "data"})
+
+LABELS = "labels"
+STATISTICS = "BatchNorm statistics"
+MODE = "BatchNorm mode"
+AS_BUILT = "as built: mean 0, variance 1"
+#: What is done about statistics that only one side has.
+REMEDY = 'batchnorm = "calibrated" or "train" would give both sides statistics of the images'
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One thing in which the sides of a contrast differ, its values in words.
+
+    ``seeds`` are those in which they differ so, empty where it is every seed of which both sides know.
+    """
+
+    setting: str
+    role: Role
+    variant: str
+    baseline: str
+    seeds: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Known:
+    """The runs of a study, for looking up variants and parents.
+
+    ``variants``: downstream runs by variant (:func:`key_of`), then by seed and repeat. ``by_id``, ``by_name``: pretext
+    runs. ``pretexts``: what the study says of each (``learns_labels``, ``augments``). ``baseline`` and ``tune``: the
+    keys of an axis, and of those of which each side may have its own best.
+    """
+
+    variants: Mapping[str, Mapping[tuple[int, int], Run]]
+    by_id: Mapping[str, Run]
+    by_name: Mapping[tuple[str, int | None], Run]
+    pretexts: Mapping[str, Mapping[str, Any]]
+    baseline: tuple[str, ...]
+    tune: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Value:
+    """A value to compare, and in words."""
+
+    key: Any
+    words: str
+
+
+def key_of(variant: Variant) -> str:
+    """The same text for the same variant."""
+    return json.dumps(variant, sort_keys=True)
+
+
+def known(
+    runs: Iterable[Run],
+    pretexts: Mapping[str, Mapping[str, Any]],
+    baseline: Collection[str],
+    tune: Collection[str] = (),
+) -> Known:
+    """Runs with ``id``, ``kind``, ``variant``, ``seed`` and ``settings``, made ready to be looked up."""
+    variants: dict[str, dict[tuple[int, int], Run]] = {}
+    by_id: dict[str, Run] = {}
+    by_name: dict[tuple[str, int | None], Run] = {}
+    for run in runs:
+        if run["kind"] == "downstream":
+            variants.setdefault(key_of(run["variant"]), {})[run["seed"], run.get("repeat", 0)] = run
+        else:
+            by_id[run["id"]] = run
+            by_name[run["variant"]["pretext"], run["seed"]] = run
+            by_name.setdefault((run["variant"]["pretext"], None), run)
+    return Known(variants, by_id, by_name, pretexts, tuple(baseline), tuple(tune))
+
+
+def differences(
+    variant: Variant, baseline: Variant, study: Known, comparison: Comparison = "same settings"
+) -> tuple[Difference, ...]:
+    """All that the two variants differ in, by seed and repeat: the axis, then what follows, then confounds."""
+    pairs = _pairs(variant, baseline, study)
+    seeds: dict[Difference, set[int]] = {}
+    for one, other in pairs:
+        for difference in _between(one, other, study, comparison):
+            seeds.setdefault(difference, set()).add(one["seed"])
+    every = {one["seed"] for one, _ in pairs}
+    finished = {one["seed"] for one, other in pairs if one.get("provenance") and other.get("provenance")} or every
+    order: tuple[Role, ...] = ("axis", "consequence", "confound")
+    found = [
+        Difference(
+            told.setting, told.role, told.variant, told.baseline, () if differing >= finished else _rising(differing)
+        )
+        for told, differing in seeds.items()
+    ]
+    return tuple(sorted(found, key=lambda difference: order.index(difference.role)))
+
+
+def confounds(found: Iterable[Difference]) -> tuple[Difference, ...]:
+    """Those of ``found`` that the axis neither names nor brings with it."""
+    return tuple(difference for difference in found if difference.role == "confound")
+
+
+def same_start(variant: Variant, baseline: Variant, study: Known) -> bool:
+    """Whether the sides differ in their init alone, and every seed of which both know starts from the same weights."""
+    pairs = _pairs(variant, baseline, study)
+    if not pairs or any(_named(one, other, study) != ["init"] for one, other in pairs):
+        return False
+    starts = [[_kept(run, "start").get("backbone_sha256") for run in pair] for pair in pairs]
+    both = [pair for pair in starts if None not in pair]
+    return bool(both) and all(one == other for one, other in both)
+
+
+def also_differs(found: Sequence[Difference]) -> str:
+    """``pretraining epochs (45 and 100) and torch (2.14.1 and 2.15.0, in seed 2)``."""
+    told = []
+    for difference in found:
+        short = " " not in difference.variant + difference.baseline
+        values = f"{difference.variant} {'and' if short else 'against'} {difference.baseline}"
+        if difference.seeds:
+            numbers = listed([str(seed) for seed in difference.seeds])
+            values += f", in seed{'s' if len(difference.seeds) > 1 else ''} {numbers}"
+        told.append(f"{difference.setting} ({values})")
+    return listed(told)
+
+
+def value_words(value: Any) -> str:
+    """An axis' value in words: ``below (stage layer4, batchnorm train)``."""
+    if isinstance(value, Mapping) and "name" in value:
+        options = ", ".join(f"{key} {value_words(option)}" for key, option in value.items() if key != "name")
+        return f"{value['name']} ({options})" if options else str(value["name"])
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _rising(seeds: Iterable[int]) -> tuple[int, ...]:
+    return tuple(sorted(seeds))
+
+
+def _pairs(variant: Variant, baseline: Variant, study: Known) -> list[tuple[Run, Run]]:
+    """The runs of both sides at one seed and repeat."""
+    of, other = study.variants.get(key_of(variant), {}), study.variants.get(key_of(baseline), {})
+    return [(of[place], other[place]) for place in of if place in other]
+
+
+def _between(one: Run, other: Run, study: Known, comparison: Comparison) -> list[Difference]:
+    """What two downstream runs of one seed differ in."""
+    axis = _named(one, other, study)
+    bound = [*axis, *(study.tune if comparison == "tuned" else ())]
+    found = [Difference(key, "axis", *_written(one, other, key)) for key in axis]
+    found += _settings(one, other, axis, bound, matched=comparison == "compute-matched")
+    moved = {difference.setting for difference in found}
+    found += _trained(one, other, moved, axis, matched=comparison == "compute-matched")
+    found += _batchnorm_mode(one, other, axis)
+    found += _pretraining(one, other, study, axis)
+    found += _statistics(one, other)
+    found += _labels(one, other, study)
+    return found
+
+
+def _named(one: Run, other: Run, study: Known) -> list[str]:
+    """The baseline's keys in which two runs differ."""
+    return [key for key in study.baseline if alike(_axis_value(one, key)) != alike(_axis_value(other, key))]
+
+
+def _axis_value(run: Run, key: str) -> Any:
+    """What a variant sets ``key`` to, or what its settings have where it does not."""
+    variant = filled(run["variant"])
+    if key in variant:
+        return variant[key]
+    return _part(run, "model").get(key) if key in ("name", "stem") else _part(run, "train").get(key)
+
+
+def _written(one: Run, other: Run, key: str) -> tuple[str, str]:
+    """Both values of an axis in words; options where the names are one."""
+    values = [_axis_value(run, key) for run in (one, other)]
+    names = [value["name"] if isinstance(value, Mapping) and "name" in value else value for value in values]
+    if alike(names[0]) != alike(names[1]):
+        values = names
+    return value_words(values[0]), value_words(values[1])
+
+
+def _part(run: Run, name: str) -> Mapping[str, Any]:
+    """A table of a run's settings, empty where it has none."""
+    part = run.get("settings", {}).get(name)
+    return part if isinstance(part, Mapping) else {}
+
+
+def _kept(run: Run, name: str) -> Mapping[str, Any]:
+    """A part of what a run recorded, empty where it recorded none."""
+    part = (run.get("provenance") or {}).get(name)
+    return part if isinstance(part, Mapping) else {}
+
+
+# Settings
+
+
+def _settings(one: Run, other: Run, axis: Sequence[str], bound: Sequence[str], *, matched: bool) -> list[Difference]:
+    """The resolved settings in which two runs differ, and where and with what they were made."""
+    moved = _moved(_values(one), _values(other)) | _moved(_own_plugins(one), _own_plugins(other))
+    moved |= _optimizer_moved(one, other) | _schedule_moved(one, other, stretched=matched or "epochs" in bound)
+    moved |= _moved(_staleness(one), _staleness(other)) if bool(one.get("stale")) != bool(other.get("stale")) else {}
+    roles: dict[str, Role] = {}
+    for name in moved:
+        owners = JOINT.get(name, (name,))
+        if set(owners) & set(axis):
+            roles[name] = "axis"
+        elif set(owners) & set(bound) or (matched and name in ("epochs", "schedule")):
+            roles[name] = "consequence"
+        else:
+            roles[name] = "confound"
+    if matched and "schedule" in moved and _schedules(one, other) != "stretched":
+        roles["schedule"] = "confound"
+    _explain(roles, axis)
+    return [
+        Difference(name, roles[name], *values)
+        for name, values in moved.items()
+        if name in roles and roles[name] != "axis"
+    ]
+
+
+def _explain(roles: dict[str, Role], axis: Sequence[str]) -> None:
+    """Drop or mend the roles of what the other differences bring with them."""
+    for name, causes in (("updates made", CHANGE_UPDATES), ("labelled images", CHANGE_IMAGES)):
+        if name not in roles:
+            continue
+        brought = [roles[cause] for cause in causes if cause in roles]
+        if brought and name == "updates made" and "confound" not in brought:
+            roles[name] = "consequence"
+        elif brought or causes & set(axis):
+            del roles[name]
+
+
+def _moved(one: Mapping[str, _Value], other: Mapping[str, _Value]) -> dict[str, tuple[str, str]]:
+    """Of what both know, what differs: both values in words."""
+    return {
+        name: (value.words, other[name].words)
+        for name, value in one.items()
+        if name in other and value.key != other[name].key
+    }
+
+
+def _values(run: Run, *, own_augmentation: bool = False) -> dict[str, _Value]:
+    """What a run knows of its settings and surroundings, but for its plugins and its schedule."""
+    train, model = _part(run, "train"), _part(run, "model")
+    found = {name: _Value(alike(train[name]), _words(name, train[name])) for name in PLAIN if name in train}
+    if own_augmentation:
+        found["augment"] = _Value("own", "by the task itself")
+    for name, key in (("model", "name"), ("stem", "stem")):
+        if key in model:
+            found[name] = _Value(model[key], str(model[key]))
+    if "updates" in train and train.get("labels_per_class") is not None:
+        found["updates"] = _Value(train["updates"], str(train["updates"]))
+    return found | _surroundings(run)
+
+
+def _words(name: str, value: Any) -> str:
+    if name == "augment":
+        return listed(value) if value else "none"
+    if name == "labels_per_class" and value is None:
+        return "all"
+    return f"{value:g}" if isinstance(value, float) else value_words(value)
+
+
+def _optimizer_moved(one: Run, other: Run) -> dict[str, tuple[str, str]]:
+    """The optimisers in words where they differ; two of SGD may differ in what both know of their momentum."""
+    trains = [_part(run, "train") for run in (one, other)]
+    if any("optimizer" not in train for train in trains):
+        return {}
+    names = [train["optimizer"] for train in trains]
+    inner = [key for key in ("momentum", "nesterov") if all(key in train for train in trains)]
+    if names[0] == names[1] and (
+        names[0] != "sgd" or all(alike(trains[0][key]) == alike(trains[1][key]) for key in inner)
+    ):
+        return {}
+    return {"optimizer": (_optimizer_words(trains[0]), _optimizer_words(trains[1]))}
+
+
+def _optimizer_words(train: Mapping[str, Any]) -> str:
+    name, momentum = str(train["optimizer"]), train.get("momentum")
+    if name != "sgd" or momentum is None:
+        return name
+    return f"sgd with {'Nesterov momentum' if train.get('nesterov') else 'momentum'} {momentum:g}"
+
+
+def _surroundings(run: Run) -> dict[str, _Value]:
+    """Data, machine, precision and versions.
+
+    Python's version and rotbench's own change no number: what does raises the version of results, and an older run is
+    stale.
+    """
+    provenance, data, versions = run.get("provenance") or {}, _kept(run, "data"), run.get("versions") or {}
+    dataset, fingerprint = _part(run, "dataset"), data.get("fingerprint", run.get("fingerprint"))
+    found = {}
+    if dataset and fingerprint is not None:
+        found["data"] = _Value([alike(dataset), fingerprint], f"{value_words(dataset)} {str(fingerprint)[:12]}")
+    if data.get("subset_sha256"):
+        found["labelled images"] = _Value(data["subset_sha256"], "one choice")
+    if provenance.get("updates") is not None:
+        found["updates made"] = _Value(provenance["updates"], f"{provenance['updates']:,}")
+    if run.get("device"):
+        # Two GPUs of one machine compute alike; which of them was free is chance.
+        kind = str(run["device"]).partition(":")[0]
+        found["device"] = _Value(kind, kind)
+    asked = _part(run, "train").get("precision")
+    precision = run.get("precision") or (asked if asked != "auto" else None)
+    if precision:
+        found["precision"] = _Value(precision, str(precision))
+    threads = provenance.get("threads", run.get("settings", {}).get("threads"))
+    if threads is not None:
+        found["threads"] = _Value(threads, str(threads))
+    for name in ("torch", "torchvision"):
+        if versions.get(name):
+            found[name] = _Value(versions[name], str(versions[name]))
+    return found
+
+
+def _own_plugins(run: Run) -> dict[str, _Value]:
+    """The freeze policy and, but for the pretext run that it names, the init."""
+    return {
+        name: _Value(alike(table), value_words(table))
+        for name in ("freeze", "init")
+        if (table := {key: value for key, value in _part(run, name).items() if key != "pretext"})
+    }
+
+
+def _staleness(run: Run) -> dict[str, _Value]:
+    """Whether a run was made by other plugin code, or with other data, than are there now."""
+    stale = run.get("stale")
+    return {"code or data": _Value(bool(stale), f"stale: {stale}" if stale else "current")}
+
+
+def _schedules(one: Run, other: Run) -> Literal["unknown", "same", "stretched", "other"]:
+    """How the learning rate falls on both sides; stretched: the same in proportion to the epochs."""
+    trains = [_part(run, "train") for run in (one, other)]
+    if any("schedule" not in train or "epochs" not in train for train in trains):
+        return "unknown"
+    by = trains[1]["epochs"] / trains[0]["epochs"]
+    first, second = _falling(trains[0]), _falling(trains[1])
+    if _fall_alike(first, second):
+        return "same"
+    if _fall_alike(_falling(trains[0], by), second) or _fall_alike(first, _falling(trains[1], 1 / by)):
+        return "stretched"
+    return "other"
+
+
+def _fall_alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether what both know of how the learning rate falls is the same."""
+    if {"milestones", "step_epochs"} <= set(one) ^ set(other):
+        return False
+    return all(one[key] == other[key] for key in one if key in other)
+
+
+def _falling(train: Mapping[str, Any], by: float = 1.0) -> dict[str, Any]:
+    """What has an effect of a schedule, its epochs times ``by``."""
+    found: dict[str, Any] = {"schedule": train["schedule"], "warmup_epochs": round(train.get("warmup_epochs", 0) * by)}
+    if train["schedule"] == "step":
+        if train.get("gamma") is not None:
+            found["gamma"] = train["gamma"]
+        if train.get("milestones"):
+            found["milestones"] = [round(epoch * by) for epoch in train["milestones"]]
+        elif train.get("step_epochs") is not None:
+            found["step_epochs"] = round(train["step_epochs"] * by)
+    return found
+
+
+def _schedule_moved(one: Run, other: Run, *, stretched: bool) -> dict[str, tuple[str, str]]:
+    """The schedules in words where they differ, and where ``stretched`` asks for it also those that were stretched."""
+    told = ("other", "stretched") if stretched else ("other",)
+    if _schedules(one, other) not in told:
+        return {}
+    return {"schedule": (_schedule_words(_part(one, "train")), _schedule_words(_part(other, "train")))}
+
+
+def _schedule_words(train: Mapping[str, Any]) -> str:
+    falling = _falling(train)
+    words = str(falling["schedule"])
+    if "gamma" in falling:
+        words += f" by {falling['gamma']:g}"
+    if "milestones" in falling:
+        words += f" after epochs {listed([str(epoch) for epoch in falling['milestones']])}"
+    elif "step_epochs" in falling:
+        words += f" every {falling['step_epochs']} epochs"
+    return words + (f" after a warm-up of {falling['warmup_epochs']}" if falling["warmup_epochs"] else "")
+
+
+# What is trained, and BatchNorm
+
+
+def _trained(one: Run, other: Run, moved: Collection[str], axis: Sequence[str], *, matched: bool) -> list[Difference]:
+    """The trainable parameters, which are the freeze policy's doing, or the network's."""
+    counts = [_kept(run, "freeze").get("trainable_parameters") for run in (one, other)]
+    phases = [_phases(run) for run in (one, other)]
+    if None in counts or (counts[0] == counts[1] and (phases[0] == phases[1] or not all(phases))):
+        return []
+    words = [
+        f"{trained_words(told)}, {count:,} parameters" if told else f"{count:,} parameters"
+        for told, count in zip(phases, counts, strict=True)
+    ]
+    causes = {"freeze", "init", "name", "stem", "epochs"}
+    if causes & set(axis) or (matched and "epochs" in moved):
+        return [Difference("trained", "consequence", words[0], words[1])]
+    if {*causes, "model"} & set(moved):
+        return []
+    return [Difference("trained", "confound", words[0], words[1])]
+
+
+def _phases(run: Run) -> list[TrainedPhase]:
+    phases = _kept(run, "freeze").get("phases") or ()
+    return [TrainedPhase(phase["first"], tuple(phase["parts"]), phase["parameters"]) for phase in phases]
+
+
+def _frozen_stages(run: Run) -> frozenset[str]:
+    """The stages of the backbone whose BatchNorm is frozen when training begins, as far as is known."""
+    freeze = _kept(run, "freeze")
+    if freeze.get("phases"):
+        parts = set(freeze["phases"][0]["parts"])
+        if "BatchNorm" in parts:
+            return frozenset()
+        # Of a stage that is trained in part it is not known whether its BatchNorm is.
+        words = ("{}", "BatchNorm of {}", "part of {}")
+        return frozenset(stage for stage in STAGES[:-1] if not parts & {word.format(stage) for word in words})
+    counts = freeze.get("trainable_by_stage") or {}
+    return frozenset(stage for stage, count in counts.items() if not count and stage != "fc")
+
+
+def _mode(run: Run) -> str | None:
+    mode = _kept(run, "freeze").get("batchnorm", _part(run, "freeze").get("batchnorm"))
+    return None if mode is None else str(mode)
+
+
+def _batchnorm_mode(one: Run, other: Run, axis: Sequence[str]) -> list[Difference]:
+    """Two policies that freeze BatchNorm, and differ in what they train and in what a frozen BatchNorm does."""
+    if "freeze" not in axis or not (_frozen_stages(one) and _frozen_stages(other)):
+        return []
+    modes = [_mode(run) for run in (one, other)]
+    policies = [{k: v for k, v in _part(run, "freeze").items() if k != "batchnorm"} for run in (one, other)]
+    if modes[0] is None or modes[1] is None or modes[0] == modes[1] or alike(policies[0]) == alike(policies[1]):
+        return []
+    return [Difference(MODE, "confound", modes[0], modes[1])]
+
+
+def _statistics(one: Run, other: Run) -> list[Difference]:
+    """Frozen BatchNorm that keeps what no image has ever gone into, on one side."""
+    stages = _frozen_stages(one) & _frozen_stages(other)
+    if not stages or not _mode(one) == _mode(other) == "eval":
+        return []
+    sides = [_statistics_of(run, stages) for run in (one, other)]
+    if sides[0] is None or sides[1] is None or sides[0] == sides[1]:
+        return []
+    return [Difference(STATISTICS, "confound", sides[0], sides[1])]
+
+
+def _statistics_of(run: Run, stages: frozenset[str]) -> str | None:
+    """Where the running statistics of frozen stages come from, in words; None where that was not recorded."""
+    start = _kept(run, "start")
+    pretrained = "of the pretraining"
+    if start.get("origins"):
+        built = {
+            _stage_of(name)
+            for name in start["origins"].get("random", ())
+            if name in STAGES or name.endswith(("running_mean", "running_var"))
+        }
+        if not built & stages:
+            return pretrained
+        some = f"of the pretraining, but {AS_BUILT} in {listed(_in_order(built & stages))}"
+        return AS_BUILT if stages <= built else some
+    backbone, random = start.get("backbone_sha256"), start.get("seed_backbone_sha256")
+    if backbone is not None and backbone == random:
+        return AS_BUILT
+    whole = start.get("equals_parent") or (start.get("claimed") and start["claimed"] == start.get("tensors"))
+    return pretrained if whole else None
+
+
+def _stage_of(name: str) -> str:
+    first = name.partition(".")[0]
+    return first if first in STAGES else "stem"
+
+
+def _in_order(stages: Collection[str]) -> list[str]:
+    return [stage for stage in STAGES if stage in stages]
+
+
+# Parents
+
+
+def _parent_name(run: Run) -> str | None:
+    name = _part(run, "init").get("pretext")
+    return name if isinstance(name, str) else None
+
+
+def _parent(run: Run, study: Known) -> Run | None:
+    """The pretext run that ``run`` starts from; of one that is known by its name alone only the settings."""
+    for identity in run.get("needs") or ():
+        if identity in study.by_id and study.by_id[identity] is not run:
+            return study.by_id[identity]
+    name = _parent_name(run)
+    if name is None:
+        return None
+    found = study.by_name.get((name, run["seed"]), study.by_name.get((name, None)))
+    # A stale run starts from weights that are no longer there; their settings were these, their machine is unknown.
+    return None if found is None else {key: found[key] for key in ("id", "variant", "seed", "settings")}
+
+
+def _chain(run: Run, study: Known) -> list[Run]:
+    """The pretext runs that led to ``run``, the last one first."""
+    chain: list[Run] = []
+    step = _parent(run, study)
+    while step is not None and all(step["id"] != one["id"] for one in chain):
+        chain.append(step)
+        step = _parent(step, study)
+    return chain
+
+
+def _pretraining(one: Run, other: Run, study: Known, axis: Sequence[str]) -> list[Difference]:
+    """What the pretext runs of two sides differ in, and whether the init can be what names it."""
+    chains = [_chain(run, study) for run in (one, other)]
+    known_by_name = [
+        bool(chain) or _parent_name(run) is not None for chain, run in zip(chains, (one, other), strict=True)
+    ]
+    if known_by_name[0] != known_by_name[1]:
+        words = [
+            _chain_words(chain) if chain else _parent_name(run) or "none"
+            for chain, run in zip(chains, (one, other), strict=True)
+        ]
+        return [Difference("pretraining", "consequence" if "init" in axis else "confound", words[0], words[1])]
+    if not chains[0] or not chains[1] or chains[0][0]["id"] == chains[1][0]["id"]:
+        return []
+    named, around, own = _levels(chains[0], chains[1], study)
+    # An axis names one thing. Where the init treats its weights in another way, that is it.
+    plain = not _moved(_start_of(one), _start_of(other))
+    can_name = "init" in axis and plain
+    names = "pretraining task" if "pretraining task" in named else next(iter(named), "")
+    free = can_name and (len(named) == 1 or names == "pretraining task")
+    found = [
+        Difference(name, "consequence" if free and name == names else "confound", *values)
+        for name, values in named.items()
+    ]
+    found += [Difference(name, "consequence", *values) for name, values in own.items()]
+    return found + [Difference(name, "confound", *values) for name, values in around.items()]
+
+
+def _start_of(run: Run) -> dict[str, _Value]:
+    """The init without the pretext run that it names."""
+    return {name: value for name, value in _own_plugins(run).items() if name == "init"}
+
+
+def _chain_words(chain: Sequence[Run]) -> str:
+    """``rotation: task rotation, 45 epochs``; a chain from its end."""
+    told = []
+    for run in chain:
+        task, epochs = _part(run, "task").get("name"), _part(run, "train").get("epochs")
+        about = [f"task {task}" if task else "", f"{epochs} epochs" if epochs else ""]
+        known_of = ", ".join(filter(None, about))
+        told.append(f"{run['variant']['pretext']}{': ' if known_of else ''}{known_of}")
+    return "; before it ".join(told)
+
+
+_Told = dict[str, tuple[str, str]]
+
+
+def _levels(one: Sequence[Run], other: Sequence[Run], study: Known) -> tuple[_Told, _Told, _Told]:
+    """What two chains differ in: settings, surroundings, and the augmentation that a task brings with it."""
+    named: _Told = {}
+    around: _Told = {}
+    own: _Told = {}
+    for depth, (first, second) in enumerate(zip(one, other, strict=False)):
+        if first["id"] == second["id"]:
+            return named, around, own
+        prefix = "earlier " * depth + "pretraining "
+        for name, values in _pretext_moved(first, second, study).items():
+            # Only where the settings name a precision is it theirs; else it is the machine's.
+            machine = name in SURROUNDINGS or (name == "precision" and not _asked_precision(first, second))
+            brought = name == "augment" and (_augments(first, study) or _augments(second, study))
+            (own if brought else around if machine else named)[prefix + name] = values
+    if len(one) != len(other):
+        depth = min(len(one), len(other))
+        words = [_chain_words(chain[depth:]) or "none" for chain in (one, other)]
+        named["earlier " * depth + "pretraining"] = (words[0], words[1])
+    return named, around, own
+
+
+def _pretext_moved(one: Run, other: Run, study: Known) -> _Told:
+    """What two pretext runs differ in, without what follows from it."""
+    moved = _moved(_task(one, other), _task(other, one))
+    sides = [_values(run, own_augmentation=_augments(run, study)) for run in (one, other)]
+    moved |= _moved(*sides) | _optimizer_moved(one, other) | _schedule_moved(one, other, stretched=False)
+    if (_parent_name(one) is None) == (_parent_name(other) is None):
+        moved |= _moved(_start_of(one), _start_of(other))  # else one of them is pretrained, which is told as that
+    for name, causes in (("updates made", CHANGE_UPDATES), ("labelled images", CHANGE_IMAGES)):
+        if causes & set(moved):
+            moved.pop(name, None)
+    return moved
+
+
+def _task(run: Run, other: Run) -> dict[str, _Value]:
+    """The task in words, with its options where the other's has the same name."""
+    task = _part(run, "task")
+    if not task:
+        return {}
+    words = value_words(task) if task.get("name") == _part(other, "task").get("name") else str(task.get("name"))
+    return {"task": _Value(alike(task), words)}
+
+
+def _augments(run: Run, study: Known) -> bool:
+    return bool(study.pretexts.get(run["variant"]["pretext"], {}).get("augments"))
+
+
+def _asked_precision(one: Run, other: Run) -> bool:
+    asked = [_part(run, "train").get("precision") for run in (one, other)]
+    return asked[0] != asked[1]
+
+
+def _labels(one: Run, other: Run, study: Known) -> list[Difference]:
+    """Pretraining with the labels of all images, on one side, of a study that trains with those of a few."""
+    words = []
+    for run in (one, other):
+        few = _part(run, "train").get("labels_per_class")
+        if few is None:
+            return []
+        learnt = any(_learns_labels(parent, study) for parent in _chain(run, study))
+        words.append("of all images" if learnt else f"{few} a class")
+    return [Difference(LABELS, "confound", words[0], words[1])] if words.count("of all images") == 1 else []
+
+
+def _learns_labels(run: Run, study: Known) -> bool:
+    about = study.pretexts.get(run["variant"]["pretext"], {})
+    return bool(about.get("learns_labels", about.get("uses_labels")))
