@@ -68,8 +68,7 @@ def step_flops(network: Network, task: Task, views: Tensor, targets: Targets, pr
             outputs = network(views)
         task.loss(outputs, targets).backward()  # type: ignore[no-untyped-call]
     network.zero_grad(set_to_none=True)
-    total: int = counter.get_total_flops()
-    return total
+    return _total(counter)
 
 
 def training_cost(network: Network, feed: Feed, policy: Any, epochs: int, *, precision: str) -> Cost:
@@ -119,11 +118,15 @@ def _calibration_flops(network: Network, feed: Feed) -> int:
     image = torch.zeros(1, *feed.pixels.shape[1:], device=feed.pixels.device)
     with _counter() as counter:
         backbone(image)
-    return len(feed.subset) * counter.get_total_flops()
+    return len(feed.subset) * _total(counter)
 
 
 def _counter() -> FlopCounterMode:
     return FlopCounterMode(display=False, custom_mapping={torch.ops.aten.convolution_backward: _convolution_backward})
+
+
+def _total(counter: FlopCounterMode) -> int:
+    return int(counter.get_total_flops())
 
 
 def _convolution_backward(
