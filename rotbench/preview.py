@@ -6,18 +6,30 @@ import contextlib
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rotbench.architecture import backbone_parameters, head_parameters
+from rotbench.comparability import (
+    REMEDY,
+    STATISTICS,
+    Comparison,
+    Difference,
+    also_differs,
+    confounds,
+    differences,
+    known,
+)
+from rotbench.hookspecs import STAGES
 from rotbench.notice import notices
+from rotbench.partner import Variant, pair_up
 from rotbench.plan import Plan, Run
 from rotbench.price import Paces, Price, kept_bytes
 from rotbench.resolve import instance
-from rotbench.spoken import about, amount, duration, megabytes, variant_words
-from rotbench.store import Standing
-from rotbench.trained import most_parameters, trained_phases, trained_words
+from rotbench.spoken import about, amount, counted, duration, megabytes, variant_words
+from rotbench.store import Standing, run_record
+from rotbench.trained import TrainedPhase, most_parameters, trained_phases, trained_words
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -71,18 +83,101 @@ def groups(plan: Plan) -> list[Group]:
 
 def trained(plan: Plan, run: Run) -> str:
     """What a run trains, in words and in parameters: ``layer4 and fc, 8.4 M``."""
-    model, epochs = run.settings["model"], run.settings["train"]["epochs"]
-    backbone = backbone_parameters(model["name"], model["stem"])
     if "freeze" not in run.settings:  # how large the head of a pretext task is, the task alone knows
+        backbone = backbone_parameters(run.settings["model"]["name"], run.settings["model"]["stem"])
         return f"everything, {amount(sum(sized.count for sized in backbone))}"
-    plugin = next(p for p in plan.plugins if (p.kind, p.name) == ("freeze policy", run.settings["freeze"]["name"]))
-    sizes = [*backbone, *head_parameters(model["name"], getattr(plan.dataset.cls, "classes", None))]
     try:
-        with contextlib.redirect_stdout(sys.stderr):
-            phases = trained_phases(instance(plugin, run.settings["freeze"]), sizes, epochs)
+        phases = _phases(plan, run)
     except Exception as error:  # a plugin may raise anything; the run will fail with it, the plan says so
         return f"unknown: {type(error).__name__}"
     return f"{trained_words(phases)}, {amount(most_parameters(phases))}"
+
+
+def _phases(plan: Plan, run: Run) -> tuple[TrainedPhase, ...]:
+    """What the freeze policy of a downstream run will train; raises what the policy raises."""
+    model = run.settings["model"]
+    plugin = next(p for p in plan.plugins if (p.kind, p.name) == ("freeze policy", run.settings["freeze"]["name"]))
+    sizes = [
+        *backbone_parameters(model["name"], model["stem"]),
+        *head_parameters(model["name"], getattr(plan.dataset.cls, "classes", None)),
+    ]
+    with contextlib.redirect_stdout(sys.stderr):
+        return trained_phases(instance(plugin, run.settings["freeze"]), sizes, run.settings["train"]["epochs"])
+
+
+def incomparable(plan: Plan) -> list[str]:
+    """What contrasts of the selected variants will differ in besides what they name: a line each set of confounds.
+
+    Settings are those of every seed, so one seed tells all.
+    """
+    runs = [run for run in plan.runs if run.id in plan.selected and run.seed == plan.seeds[0] and not run.repeat]
+    variants = [run.variant for run in runs if run.kind == "downstream"]
+    there = {json.dumps(variant) for variant in variants}
+    baseline = plan.study.report.baseline
+    pairs: list[tuple[Variant, Variant, Comparison]] = [
+        (variant, found[0], "same settings") for variant, found in pair_up(variants, baseline) if len(found) == 1
+    ]
+    pairs += [
+        (pair.variant, pair.partner, "compute-matched")
+        for pair in plan.matched
+        if {json.dumps(pair.variant), json.dumps(pair.partner)} <= there
+    ]
+    phases: dict[str, list[dict[str, Any]] | None] = {}
+    study = known([_expected(plan, run, phases) for run in runs], _pretexts(plan), baseline)
+    alike: dict[tuple[Difference, ...], list[tuple[Variant, Variant]]] = {}
+    for variant, partner, comparison in pairs:
+        found = confounds(differences(variant, partner, study, comparison))
+        if found:
+            alike.setdefault(found, []).append((variant, partner))
+    words = variant_words(run.variant for run in plan.runs)
+    lines = []
+    for found, sides in alike.items():
+        first, second = (words[json.dumps(side)] for side in sides[0])
+        who = f"{first} against {second}"
+        if len(sides) == 1:
+            who += " also differs"
+        else:
+            who += f" and {counted(len(sides) - 1, 'more contrast')} also differ"
+        remedy = f"; {REMEDY}" if any(one.setting == STATISTICS for one in found) else ""
+        lines.append(f"{who} in {also_differs(found)}: no verdict{remedy}")
+    return lines
+
+
+def _pretexts(plan: Plan) -> dict[str, dict[str, bool]]:
+    """What the tasks of pretext runs say of themselves that bears on what they can be compared with."""
+    tasks = {plugin.name: plugin.cls for plugin in plan.plugins if plugin.kind == "pretext task"}
+    of = {run.variant["pretext"]: tasks[run.settings["task"]["name"]] for run in plan.runs if run.kind == "pretext"}
+    return {
+        name: {
+            # Labels that were dealt out at random tell nothing of an image.
+            "learns_labels": getattr(task, "uses_labels", False) and not hasattr(task, "relabel"),
+            "augments": getattr(task, "augments", False),
+        }
+        for name, task in of.items()
+    }
+
+
+def _expected(plan: Plan, run: Run, phases: dict[str, list[dict[str, Any]] | None]) -> dict[str, Any]:
+    """A planned run as a finished one would be told, as far as its settings say what it will have recorded.
+
+    ``phases`` keeps what policies said, by what they were asked: a matrix of thousands has few of them.
+    """
+    told: dict[str, Any] = {}
+    if run.kind == "downstream":
+        asked = json.dumps([run.settings["freeze"], run.settings["model"], run.settings["train"]["epochs"]])
+        if asked not in phases:
+            phases[asked] = None
+            with contextlib.suppress(Exception):  # a policy that raises is told in its variant's row
+                phases[asked] = [asdict(phase) for phase in _phases(plan, run)]
+        if phases[asked] is not None:
+            told["freeze"] = {"phases": phases[asked]}
+        init = run.settings["init"]
+        plugin = next(p for p in plan.plugins if (p.kind, p.name) == ("init", init["name"]))
+        # Weights of a pretext run, or of a file, bring the statistics of what they were trained on.
+        source = "parent" if "pretext" in init else "init" if hasattr(plugin.cls, "fingerprint") else "random"
+        if source != "random" or init["name"] == "random":
+            told["start"] = {"origins": {source: STAGES[:-1]}}
+    return {**run_record(run), "provenance": told}
 
 
 def plan_rows(
@@ -166,7 +261,7 @@ def plan_heading(plan: Plan, folder: Path) -> list[str]:
 def plan_summary(
     plan: Plan, standing: Mapping[str, Standing], waiting: Sequence[Run], price: Price | None, jobs: int, free: int
 ) -> list[str]:
-    """What is shared, how long it will take, how sure that is, and how much room it needs."""
+    """What is shared, what will not compare, how long it will take, how sure that is, and how much room it needs."""
     selected = [run for run in plan.runs if run.id in plan.selected]
     states: dict[str, int] = {}
     for run in selected:
@@ -174,6 +269,7 @@ def plan_summary(
     lines = [f"{len(selected)} runs: {', '.join(f'{count} {state}' for state, count in states.items())}"]
     lines += _sharing([group for group in groups(plan) if group.runs[0].kind == "pretext" and group.shared])
     lines += [f"pretext {name} {notice}" for name, notice in notices(plan).items()]
+    lines += incomparable(plan)
     if not waiting:
         kept = [flag for state, flag in _FLAGS.items() if states.get(state)]
         lines.append("nothing to train" + (f"; {' and '.join(kept)} would train again" if kept else ""))
