@@ -271,9 +271,9 @@ def _explain(roles: dict[str, Role], axis: Sequence[str]) -> None:
 
 
 def _moved(one: Mapping[str, _Value], other: Mapping[str, _Value]) -> dict[str, tuple[str, str]]:
-    """Of what both know, what differs: both values in words."""
+    """Of what both know, what differs: both values in words, where words tell them apart."""
     return {
-        name: (value.words, other[name].words)
+        name: (value.words, other[name].words if other[name].words != value.words else "another")
         for name, value in one.items()
         if name in other and value.key != other[name].key
     }

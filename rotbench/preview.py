@@ -261,7 +261,7 @@ def plan_heading(plan: Plan, folder: Path) -> list[str]:
 def plan_summary(
     plan: Plan, standing: Mapping[str, Standing], waiting: Sequence[Run], price: Price | None, jobs: int, free: int
 ) -> list[str]:
-    """What is shared, what will not compare, how long it will take, how sure that is, and how much room it needs."""
+    """What is shared, how long it will take, how sure that is, how much room it needs, and what will not compare."""
     selected = [run for run in plan.runs if run.id in plan.selected]
     states: dict[str, int] = {}
     for run in selected:
@@ -269,11 +269,10 @@ def plan_summary(
     lines = [f"{len(selected)} runs: {', '.join(f'{count} {state}' for state, count in states.items())}"]
     lines += _sharing([group for group in groups(plan) if group.runs[0].kind == "pretext" and group.shared])
     lines += [f"pretext {name} {notice}" for name, notice in notices(plan).items()]
-    lines += incomparable(plan)
+    apart = incomparable(plan)
     if not waiting:
         kept = [flag for state, flag in _FLAGS.items() if states.get(state)]
-        lines.append("nothing to train" + (f"; {' and '.join(kept)} would train again" if kept else ""))
-        return lines
+        return [*lines, *apart, "nothing to train" + (f"; {' and '.join(kept)} would train again" if kept else "")]
     side = f", {jobs} side by side" if jobs > 1 else ""
     if price is None:
         lines.append("time: not known before a run is done; --measure times a few steps")
@@ -283,4 +282,4 @@ def plan_summary(
     needed = kept_bytes(waiting)
     room = "" if free > needed else ": NOT ENOUGH"
     lines.append(f"disk: about {megabytes(needed)}, {megabytes(free)} free{room}")
-    return lines
+    return lines + apart

@@ -214,3 +214,16 @@ def test_what_a_task_says_of_its_settings_is_in_the_plan(tmp_path: Path, setting
     assert describe(made, "rotbench run")["study"]["pretexts"]["own"]["notice"] == "".join(told).removeprefix(
         "pretext own "
     )
+
+
+def test_a_plan_ends_with_what_will_not_compare() -> None:
+    made = plan()
+    told = (
+        "rotation, below against random, below and 1 more contrast also differ in BatchNorm statistics (of the "
+        "pretraining against as built: mean 0, variance 1): no verdict; "
+        'batchnorm = "calibrated" or "train" would give both sides statistics of the images'
+    )
+    assert plan_summary(made, all_new(made), list(made.runs), None, 1, 10**12)[-1] == told
+    assert plan_summary(made, all_new(made), [], None, 1, 10**12)[-2:] == [told, "nothing to train"]
+    quiet = plan(STUDY.replace('"head-only"', '{ name = "head-only", batchnorm = "train" }').replace("layer3", "stem"))
+    assert not [line for line in plan_summary(quiet, all_new(quiet), [], None, 1, 10**12) if "no verdict" in line]
