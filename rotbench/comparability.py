@@ -482,33 +482,41 @@ def _batchnorm_mode(one: Run, other: Run, axis: Sequence[str]) -> list[Differenc
 def _statistics(one: Run, other: Run) -> list[Difference]:
     """Frozen BatchNorm that keeps what no image has ever gone into, on one side."""
     stages = _frozen_stages(one) & _frozen_stages(other)
-    if not stages or not _mode(one) == _mode(other) == "eval":
+    if not _mode(one) == _mode(other) == "eval":
         return []
-    sides = [_statistics_of(run, stages) for run in (one, other)]
+    sides = [_as_built(run, stages) for run in (one, other)]
     if sides[0] is None or sides[1] is None or sides[0] == sides[1]:
         return []
-    return [Difference(STATISTICS, "confound", sides[0], sides[1])]
+    words = [
+        _statistics_words(run, built or frozenset(), stages) for run, built in zip((one, other), sides, strict=True)
+    ]
+    return [Difference(STATISTICS, "confound", words[0], words[1])]
 
 
-def _statistics_of(run: Run, stages: frozenset[str]) -> str | None:
-    """Where the running statistics of frozen stages come from, in words; None where that was not recorded."""
+def _as_built(run: Run, stages: frozenset[str]) -> frozenset[str] | None:
+    """Of the frozen ``stages`` those whose running statistics no image has made; None where that was not recorded."""
     start = _kept(run, "start")
-    pretrained = "of the pretraining"
     if start.get("origins"):
         built = {
             _stage_of(name)
             for name in start["origins"].get("random", ())
             if name in STAGES or name.endswith(("running_mean", "running_var"))
         }
-        if not built & stages:
-            return pretrained
-        some = f"of the pretraining, but {AS_BUILT} in {listed(_in_order(built & stages))}"
-        return AS_BUILT if stages <= built else some
+        return stages & built
     backbone, random = start.get("backbone_sha256"), start.get("seed_backbone_sha256")
     if backbone is not None and backbone == random:
-        return AS_BUILT
+        return stages
     whole = start.get("equals_parent") or (start.get("claimed") and start["claimed"] == start.get("tensors"))
-    return pretrained if whole else None
+    return frozenset() if whole else None
+
+
+def _statistics_words(run: Run, built: frozenset[str], stages: frozenset[str]) -> str:
+    start = _kept(run, "start")
+    pretrained = start["origins"].get("parent") if start.get("origins") else start.get("parent")
+    source = "of the pretraining" if pretrained else "set by the init"
+    if not built:
+        return source
+    return AS_BUILT if built == stages else f"{source}, but {AS_BUILT} in {listed(_in_order(built))}"
 
 
 def _stage_of(name: str) -> str:
@@ -604,8 +612,6 @@ def _levels(one: Sequence[Run], other: Sequence[Run], study: Known) -> tuple[_To
     around: _Told = {}
     own: _Told = {}
     for depth, (first, second) in enumerate(zip(one, other, strict=False)):
-        if first["id"] == second["id"]:
-            return named, around, own
         prefix = "earlier " * depth + "pretraining "
         for name, values in _pretext_moved(first, second, study).items():
             # Only where the settings name a precision is it theirs; else it is the machine's.

@@ -174,7 +174,7 @@ def _expected(plan: Plan, run: Run, phases: dict[str, list[dict[str, Any]] | Non
         init = run.settings["init"]
         plugin = next(p for p in plan.plugins if (p.kind, p.name) == ("init", init["name"]))
         # Weights of a pretext run, or of a file, bring the statistics of what they were trained on.
-        source = "parent" if "pretext" in init else "init" if hasattr(plugin.cls, "fingerprint") else "random"
+        source = "parent" if init.get("pretext") else "init" if hasattr(plugin.cls, "fingerprint") else "random"
         if source != "random" or init["name"] == "random":
             told["start"] = {"origins": {source: STAGES[:-1]}}
     return {**run_record(run), "provenance": told}

@@ -220,6 +220,7 @@ def test_sides_that_differ_in_the_axis_alone_are_quiet() -> None:
         (version("python", "3.14.0"), "Python computes nothing"),
         (version("rotbench", "9.9"), "results_version says what changed"),
         (field(device="cpu:0"), "another device of one kind"),
+        (train(momentum=0.5, nesterov=True), "Adam has no momentum of this kind"),
         (train(lr=0.010), "a number written in another way"),
     ],
 )
@@ -277,6 +278,14 @@ def test_what_changed_between_two_seeds_for_both_sides_is_no_confound() -> None:
     )
     (said,) = sentences(results, compare.contrasts(results))
     assert "torch (2.15.0 and 2.14.1, in seed 0) and torch (2.14.1 and 2.15.0, in seed 3)" in said.text
+
+
+def test_what_differs_in_all_seeds_that_are_done_is_told_without_their_numbers() -> None:
+    results = study()
+    for run in side(results):
+        run["versions"]["torch"] = "2.15.0"
+    side(results)[1] |= {"status": "missing", "final": None, "history": [], "provenance": {}, "versions": {}}
+    assert only(results).confounds == (Difference("torch", "confound", "2.15.0", "2.14.1"),)
 
 
 def test_repeats_are_paired_too() -> None:
@@ -493,7 +502,17 @@ def test_an_init_that_leaves_statistics_as_built_is_told_by_where_its_tensors_ar
     for run in side(results):
         run["provenance"]["start"]["origins"] = {"init": ["conv1.weight"], "random": ["bn1.running_mean"]}
     (difference,) = only(results).confounds
-    assert difference.variant == f"of the pretraining, but {AS_BUILT} in stem"
+    assert difference.variant == f"set by the init, but {AS_BUILT} in stem"
+    # Weights of a file and those of a pretext run are two starts, and both have statistics of images.
+    everywhere = ["stem", "layer1", "layer2", "layer3", "layer4"]
+    for run in side(results):
+        run["provenance"]["start"]["origins"] = {"init": everywhere}
+    assert told(only(results), "confound") == [("BatchNorm statistics", "set by the init", AS_BUILT)]
+    for run in side(results, "random"):
+        run["provenance"]["start"]["origins"] = {"parent": everywhere}
+    assert only(results).confounds == ()
+    for run in side(results, "random"):
+        run["provenance"]["start"]["origins"] = {"random": everywhere}
     for run in side(results):
         names = [f"layer{number}.0.bn1.running_var" for number in (1, 2, 3)]
         run["provenance"]["start"]["origins"] = {"init": ["conv1.weight"], "random": ["bn1.running_mean", *names]}
@@ -592,34 +611,34 @@ def planned(
     return [(item.role, item.setting, item.variant, item.baseline) for item in found if item.role != "axis"]
 
 
-OTHER_TASK = ("consequence", "pretraining task", "rotation", "jigsaw")
+OTHER_TASK = ("consequence", "pretraining task", "rotation", "reconstruction")
 
 
 @pytest.mark.parametrize(
     ("one", "two", "task", "expected"),
     [
-        ("", "", "jigsaw", [OTHER_TASK]),
+        ("", "", "reconstruction", [OTHER_TASK]),
         ("", "epochs = 20", "rotation", [("consequence", "pretraining epochs", "10", "20")]),
         ("lr = 0.1", "", "rotation", [("consequence", "pretraining lr", "0.1", "0.01")]),
-        ("", "epochs = 20", "jigsaw", [OTHER_TASK, ("confound", "pretraining epochs", "10", "20")]),
-        ("lr = 0.1", "", "jigsaw", [OTHER_TASK, ("confound", "pretraining lr", "0.1", "0.01")]),
-        ("batch_size = 32", "", "jigsaw", [OTHER_TASK, ("confound", "pretraining batch_size", "32", "128")]),
+        ("", "epochs = 20", "reconstruction", [OTHER_TASK, ("confound", "pretraining epochs", "10", "20")]),
+        ("lr = 0.1", "", "reconstruction", [OTHER_TASK, ("confound", "pretraining lr", "0.1", "0.01")]),
+        ("batch_size = 32", "", "reconstruction", [OTHER_TASK, ("confound", "pretraining batch_size", "32", "128")]),
         (
             'optimizer = "sgd"',
             "",
-            "jigsaw",
+            "reconstruction",
             [OTHER_TASK, ("confound", "pretraining optimizer", "sgd with momentum 0.9", "adam")],
         ),
         (
             "",
             'augment = ["crop", "flip"]',
-            "jigsaw",
+            "reconstruction",
             [OTHER_TASK, ("confound", "pretraining augment", "crop", "crop and flip")],
         ),
         (
             'schedule = "cosine"',
             "",
-            "jigsaw",
+            "reconstruction",
             [OTHER_TASK, ("confound", "pretraining schedule", "cosine", "step by 0.1 every 10 epochs")],
         ),
         (
@@ -681,7 +700,7 @@ def test_of_two_pretrainings_the_init_names_one_difference(
 
 
 def test_chains_of_pretext_runs_are_compared_step_by_step() -> None:
-    more = '[pretext.first]\ntask = "jigsaw"\n[pretext.other]\ntask = "jigsaw"\nepochs = 30\n'
+    more = '[pretext.first]\ntask = "reconstruction"\n[pretext.other]\ntask = "reconstruction"\nepochs = 30\n'
     chain = planned('init = "first"', 'init = "other"', more=more)
     assert chain == [("consequence", "earlier pretraining epochs", "10", "30")]
     chain = planned('init = "first"\nlr = 0.1', 'init = "other"', more=more)
@@ -689,14 +708,14 @@ def test_chains_of_pretext_runs_are_compared_step_by_step() -> None:
         ("confound", "earlier pretraining epochs", "10", "30"),
         ("confound", "pretraining lr", "0.1", "0.01"),
     ]
-    chain = planned('init = "first"', 'init = "other"', "relative-patch", more)
+    chain = planned('init = "first"', 'init = "other"', "colourisation", more)
     assert sorted(chain) == [
         ("confound", "earlier pretraining epochs", "10", "30"),
-        ("consequence", "pretraining task", "rotation", "relative-patch"),
+        ("consequence", "pretraining task", "rotation", "colourisation"),
     ]
     chain = planned('init = "first"', "", more=more)
-    assert chain == [("consequence", "earlier pretraining", "first: task jigsaw, 10 epochs", "none")]
-    chain = planned('init = "first"', 'init = "first"', "jigsaw", more=more)
+    assert chain == [("consequence", "earlier pretraining", "first: task reconstruction, 10 epochs", "none")]
+    chain = planned('init = "first"', 'init = "first"', "reconstruction", more=more)
     assert chain == [OTHER_TASK]
     chain = planned('init = "kaiming"', "", more=more)
     assert [item[:2] for item in chain] == [("consequence", "pretraining init")]
@@ -706,9 +725,17 @@ def test_chains_of_pretext_runs_are_compared_step_by_step() -> None:
 def test_an_init_that_treats_the_same_weights_in_another_way_is_the_axis_alone(name: str) -> None:
     assert planned(inits=f'{{ name = "{name}", pretext = "two" }}, "two"') == []
     # Other weights and another way to use them are two things.
-    assert planned(task="jigsaw", inits=f'{{ name = "{name}", pretext = "one" }}, "two"') == [
-        ("confound", "pretraining task", "rotation", "jigsaw")
+    assert planned(task="reconstruction", inits=f'{{ name = "{name}", pretext = "one" }}, "two"') == [
+        ("confound", "pretraining task", "rotation", "reconstruction")
     ]
+
+
+def test_other_updates_follow_from_what_changes_them_in_pretraining_too() -> None:
+    results = study(second="simclr")
+    for run in pretext(results):
+        run["settings"]["train"]["batch_size"] = 64
+        run["provenance"]["updates"] *= 2
+    assert told(only(results), "confound") == [("pretraining batch_size", "64", "128")]
 
 
 @pytest.mark.parametrize(
@@ -819,14 +846,19 @@ def plan_lines(text: str, only: tuple[str, ...] = ()) -> list[str]:
 
 
 def test_a_plan_says_what_will_not_compare_once_a_set_of_confounds() -> None:
-    text = TWO.format(one="", two="epochs = 20", task="jigsaw", more="", inits='"one", "two"')
+    text = TWO.format(one="", two="epochs = 20", task="reconstruction", more="", inits='"one", "two"')
     line = "one against two also differs in pretraining epochs (10 and 20): no verdict"
     assert plan_lines(text) == [line]
     assert plan_lines(text.replace("[report]", 'freeze = ["none", "batchnorm-only"]\n[report]')) == [
         "one, none against two, none and 1 more contrast also differ in pretraining epochs (10 and 20): no verdict"
     ]
     assert plan_lines(text, ("init=one",)) == []
-    assert plan_lines(TWO.format(one="", two="", task="simclr", more="", inits='"one", "two"')) == []
+    for own in ("", "augment = []"):
+        assert plan_lines(TWO.format(one="", two=own, task="simclr", more="", inits='"one", "two"')) == []
+    assert (
+        len(plan_lines(TWO.format(one="", two="augment = []", task="reconstruction", more="", inits='"one", "two"')))
+        == 1
+    )
 
 
 @pytest.mark.parametrize(
@@ -848,14 +880,38 @@ def test_a_plan_knows_statistics_that_no_image_will_have_made(
 freeze = {{ name = "{freeze}", batchnorm = "{batchnorm}" }}\n[report]\nbaseline = {{ init = "random" }}""".replace(
         '"rotation", "rotation"', '"rotation"'
     )
-    lines = [line for line in plan_lines(text, ("freeze=" + freeze,)) if "kaiming" in line or "kaiming" not in inits]
+    lines = [line for line in plan_lines(text) if "kaiming" in line or "kaiming" not in inits]
     assert [AS_BUILT in line and "calibrated" in line for line in lines] == [True] * expected
+
+
+def test_a_plan_does_not_claim_to_know_what_an_init_leaves_as_built() -> None:
+    """One that sets weights by the images sets running statistics too; that is recorded when it has done so."""
+    text = """[pretext.rotation]\ntask = "rotation"\n[[matrix]]\ninit = ["rotation", "INIT"]\nfreeze = "head-only"
+[report]\nbaseline = { init = "rotation" }"""
+    assert plan_lines(text.replace("INIT", "data-dependent")) == []
+    assert (
+        plan_lines(
+            text.replace('"rotation", "INIT"', '"random", "data-dependent"').replace('"rotation" }', '"random" }')
+        )
+        == []
+    )
+    assert len(plan_lines(text.replace("INIT", "random"))) == 1
 
 
 def test_a_plan_knows_labels_and_matched_partners() -> None:
     text = """[train]\nepochs = 4\n[pretext.knows]\ntask = "supervised"\n[pretext.dealt]\ntask = "shuffled-labels"
 [[matrix]]\ninit = ["random", "knows", "dealt"]{few}\n[report]\ncompute_matched = true"""
     assert plan_lines(text.format(few="")) == []
+    both = text.replace('"random", "knows", "dealt"', '"knows", {{ name = "permuted", pretext = "knows" }}')
+    baseline = '[report]\nbaseline = {{ init = "knows" }}\n'
+    assert (
+        plan_lines(
+            both.replace("[report]", baseline)
+            .replace("compute_matched = true", "")
+            .format(few="\nlabels_per_class = 10")
+        )
+        == []
+    )
     (line,) = plan_lines(text.format(few="\nlabels_per_class = 10"))
     assert line == (
         "knows against random and 1 more contrast also differ in labels (of all images against 10 a class): no verdict"
