@@ -47,6 +47,7 @@ def feed(task: object, updates: int) -> Feed:
         seed=0,
         kind="downstream",
         name="benchmark",
+        seen=torch.zeros(IMAGES, dtype=torch.bool),
     )
 
 

@@ -7,7 +7,7 @@ import json
 import platform
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +18,21 @@ from torch import Tensor
 
 from rotbench import __version__
 from rotbench.architecture import Sized
+from rotbench.census import class_counts, duplicates
 from rotbench.checkpoint import Schedule
+from rotbench.cost import training_cost
 from rotbench.feed import EVALUATION_BATCH
 from rotbench.models import (
     Network,
     backbone_state,
     named_parameters,
     parameters_of,
+    running_statistics,
     state_sha256,
 )
 from rotbench.pictures import pictures
-from rotbench.proof import freeze_proof
-from rotbench.setup import Loaded, Setup, set_up
+from rotbench.proof import freeze_proof, label_proof
+from rotbench.setup import Setup, set_up
 from rotbench.store import read_manifest, read_verified, to_json
 from rotbench.tasks import chance
 from rotbench.train import Snapshot, Trained, fit, predict
@@ -37,6 +40,9 @@ from rotbench.trained import trained_phases
 
 #: A state is at most the weights and Adam's two moments of each.
 STATE_FACTOR = 3
+
+#: Of so many errors the images are kept, for the report to show.
+ERRORS_KEPT = 16
 
 #: What the result says of the last epoch, where it was scored.
 SCORES = ("test_accuracy", "test_loss", "validation_accuracy", "validation_loss")
@@ -55,10 +61,10 @@ def perform(
     :class:`~rotbench.checkpoint.Stopped`.
     """
     record = request["run"]
-    ready = set_up(request, store)
+    snapshot = read_snapshot(store / "attempts" / request["resume"]) if request.get("resume") else None
+    ready = set_up(request, store, snapshot)
     network, loaded, train = ready.network, ready.loaded, ready.train
     before = _tensors(network)
-    snapshot = read_snapshot(store / "attempts" / request["resume"]) if request.get("resume") else None
     if snapshot is not None:
         resumed(snapshot.history)
     size = sum(tensor.numel() * tensor.element_size() for tensor in before.values())
@@ -70,25 +76,33 @@ def perform(
         precision=ready.precision,
         report=report,
         resume=snapshot,
-        keep=lambda epoch, take: schedule.epoch_ended(epoch, STATE_FACTOR * size, lambda: snapshot_files(take())),
+        keep=lambda epoch, take: schedule.epoch_ended(
+            epoch, STATE_FACTOR * size, lambda: snapshot_files(replace(take(), calibration=ready.calibration))
+        ),
     )
-    freeze = freeze_proof(ready.policy.name, parameters_of(network), trained.ever_trained, before, _tensors(network))
-
+    freeze = freeze_proof(
+        ready.policy.name,
+        parameters_of(network),
+        trained.ever_trained,
+        before,
+        _tensors(network),
+        trained.moved_while_frozen,
+    )
     final = backbone_state(network.backbone)
     if record["kind"] == "pretext":
         files = {"backbone.safetensors": save(final)}
     else:
-        predicted, confidence = predict(network, ready.feed, ready.precision)
-        files = {
-            "predictions.safetensors": save(
-                {"predicted": predicted.to(torch.int16), "confidence": confidence.to(torch.float16)}
-            )
-        }
+        files = {"predictions.safetensors": save(_predictions(ready))}
     head = {name: tensor for name, tensor in before.items() if name.startswith("fc.")}
     provenance = {
         "start": {**ready.start, "head_sha256": state_sha256(head)},
-        "freeze": {**freeze, "batchnorm": ready.policy.batchnorm, "phases": _phases(ready)},
-        "data": _data_proof(record["fingerprint"], loaded),
+        "freeze": {
+            **freeze,
+            "batchnorm": ready.policy.batchnorm,
+            "calibration": ready.calibration,
+            "phases": _phases(ready),
+        },
+        "data": _data_proof(record["fingerprint"], ready),
         "backbone_sha256": state_sha256(final),
         "threads": torch.get_num_threads(),
         "epochs": train.epochs,
@@ -105,7 +119,32 @@ def perform(
         "checkpoint_seconds": schedule.seconds,
         **(_pictured(ready) if record["kind"] == "pretext" else {}),
     }
+    # The last use of the network, which counting leaves changed.
+    provenance["cost"] = _cost(ready)
     return made, files
+
+
+def _predictions(ready: Setup) -> dict[str, Tensor]:
+    """What the final network says of each test image, beside its label; and the errors that it is surest of.
+
+    ``error_index`` and ``error_pixels``: the test images with a wrong class, the highest confidence first.
+    """
+    predicted, confidence = predict(ready.network, ready.feed, ready.precision)
+    labels, kept = ready.loaded.test.labels, confidence.to(torch.float16)
+    wrong = (predicted != labels).nonzero().flatten()
+    surest = wrong[kept[wrong].float().sort(descending=True, stable=True).indices[:ERRORS_KEPT]]
+    return {
+        "label": labels.to(torch.int16),
+        "predicted": predicted.to(torch.int16),
+        "confidence": kept,
+        "error_index": surest.to(torch.int32),
+        "error_pixels": ready.loaded.test.pixels[surest].contiguous(),
+    }
+
+
+def _cost(ready: Setup) -> dict[str, Any]:
+    cost = training_cost(ready.network, ready.feed, ready.policy, ready.train.epochs, precision=ready.precision)
+    return asdict(cost)
 
 
 def _pictured(ready: Setup) -> dict[str, Any]:
@@ -134,6 +173,8 @@ def snapshot_files(snapshot: Snapshot) -> dict[str, bytes]:
         "ever_trained": sorted(snapshot.ever_trained),
         "views_seen": snapshot.views_seen,
         "training_seconds": snapshot.training_seconds,
+        "moved_while_frozen": dict(snapshot.moved_while_frozen),
+        "calibration": snapshot.calibration,
     }
     return {"states.pt": buffer.getvalue(), "progress.json": to_json(told)}
 
@@ -151,24 +192,36 @@ def read_snapshot(folder: Path) -> Snapshot:
         views_seen=told["views_seen"],
         training_seconds=told["training_seconds"],
         states=states,
+        moved_while_frozen=told["moved_while_frozen"],
+        calibration=told["calibration"],
     )
 
 
 def _tensors(network: Network) -> dict[str, Tensor]:
     """Copies of all parameters and running statistics by name, on the CPU."""
-    buffers = dict(network.backbone.named_buffers())
-    buffers.update(network.head.named_buffers(prefix="fc"))
-    everything = {**named_parameters(network), **buffers}
+    everything = {**named_parameters(network), **running_statistics(network)}
     return {name: tensor.detach().to("cpu", copy=True) for name, tensor in everything.items()}
 
 
-def _data_proof(fingerprint: str, loaded: Loaded) -> dict[str, Any]:
+def _data_proof(fingerprint: str, ready: Setup) -> dict[str, Any]:
+    """What the images were that a run was trained and scored on. Raises :class:`~rotbench.proof.Unproven`."""
+    loaded, labels = ready.loaded, ready.loaded.training.labels
+    classes = len(loaded.training.classes)
+    parts = {
+        "train": labels,
+        "labelled": labels[loaded.subset],
+        "validation": labels[loaded.validation],
+        "test": loaded.test.labels,
+    }
     return {
         "fingerprint": fingerprint,
         "training_images": len(loaded.subset),
         "validation_images": len(loaded.validation),
         "test_images": len(loaded.test.labels),
         "classes": list(loaded.training.classes),
+        "class_counts": {part: class_counts(of, classes) for part, of in parts.items()},
+        "duplicates": duplicates(loaded.training, loaded.test),
+        **label_proof(ready.feed.seen, loaded.validation, labels, ready.train.labels_per_class, classes),
         "subset_sha256": state_sha256({"subset": loaded.subset}),
         "mean": [float(value) for value in loaded.mean],
         "std": [float(value) for value in loaded.std],

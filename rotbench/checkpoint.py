@@ -2,6 +2,7 @@
 
     attempts/<id>.<n>/epoch-000012/      the state after epoch 12, hashed, with a manifest of its own
     attempts/<id>.<n>/stop               the driver asks for a checkpoint at the end of the epoch, and then for an end
+    attempts/<id>.<n>/company            how many runs were being trained, a line whenever another one began
 
 A checkpoint is committed as a run is: its manifest is written last. What has none is no checkpoint.
 """
@@ -20,6 +21,7 @@ from rotbench.system import sync_folder
 
 KEPT = 2
 STOP = "stop"
+COMPANY = "company"
 
 #: The exit code of a worker that was asked to stop and has saved (EX_TEMPFAIL of sysexits.h).
 EXIT_STOPPED = 75
@@ -90,6 +92,20 @@ def ask_to_stop(attempt: Path) -> None:
     """Ask the worker of an attempt to save at the end of its epoch and to end."""
     with contextlib.suppress(OSError):
         (attempt / STOP).touch()
+
+
+def note_company(attempt: Path, running: int) -> None:
+    """Tell the worker of an attempt how many runs, its own included, are being trained now."""
+    with contextlib.suppress(OSError), (attempt / COMPANY).open("a") as file:
+        file.write(f"{running}\n")
+
+
+def most_company(attempt: Path) -> int | None:
+    """The most runs, this one included, that were being trained at once; None where nobody has told."""
+    try:
+        return max(int(line) for line in (attempt / COMPANY).read_text().split())
+    except (OSError, ValueError):
+        return None
 
 
 @dataclass

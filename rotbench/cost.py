@@ -108,7 +108,8 @@ def training_cost(network: Network, feed: Feed, policy: Any, epochs: int, *, pre
 
 def _batch(feed: Feed, size: int) -> tuple[Tensor, Targets]:
     """A training batch of the first ``size`` images."""
-    return next(replace(feed, subset=feed.subset[:size], batch_size=size, updates=1).training_batches(1))
+    few = replace(feed, subset=feed.subset[:size], batch_size=size, updates=1, seen=feed.seen.clone())
+    return next(few.training_batches(1))
 
 
 @torch.no_grad()

@@ -18,6 +18,7 @@ from rotbench.checkpoint import (
     EXIT_STOPPED,
     ask_to_stop,
     newest_checkpoint,
+    note_company,
     prune_checkpoints,
 )
 from rotbench.engine import Engine, Handle
@@ -308,6 +309,8 @@ def _walk(
         for run in [] if stop.count else _ready(state)[: max(0, orders.jobs - len(state.active))]:
             _start(plan, store, engine, orders, state, run, watcher)
             watcher.started(run)
+            for active in state.active:
+                note_company(active.attempt, len(state.active))
         time.sleep(POLL_SECONDS)
         ended = False
         for active in list(state.active):

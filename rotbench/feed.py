@@ -24,7 +24,8 @@ class Feed:
     them. ``subset``: int64 (K,), which of them are trained on. ``validation``: int64 (V,), which are scored on and
     never trained on. ``test_pixels``, ``test_labels``: likewise. ``mean``, ``std``: float32 (3,). ``augment``: of
     ``data.AUGMENTATIONS``. ``updates``: batches to an epoch. ``seed`` and ``kind`` ("pretext", "downstream", or the
-    latter with the number of a repeat) name the streams of order and augmentation, ``name`` that of the task.
+    latter with the number of a repeat) name the streams of order and augmentation, ``name`` that of the task. ``seen``:
+    bool (N,), the one thing here that changes: a training image is marked when a training batch is made of it.
     """
 
     task: Task
@@ -42,6 +43,7 @@ class Feed:
     seed: int
     kind: str
     name: str
+    seen: Tensor
 
     def training_batches(self, epoch: int) -> Iterator[tuple[Tensor, Targets]]:
         """The ``updates`` batches of an epoch: views, normalised float32 (M, 3, h, w), and the task's targets."""
@@ -55,6 +57,7 @@ class Feed:
                 drawn = pass_
             index = self.subset[position.to(device)]
             images = to_unit(self.pixels[index])  # (B, 3, H, W)
+            self.seen[index] = True
             if not self.task.augments:
                 crops, flips = "crop" in self.augment, "flip" in self.augment
                 images = augment(

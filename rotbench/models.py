@@ -54,6 +54,19 @@ def _resnet_names() -> list[str]:
     return [name for name, builder in builders.items() if builder.__module__ == ResNet.__module__]
 
 
+def published_weights(sha256: str) -> str | None:
+    """Which of torchvision's weights a file is, by its hash: ``"ResNet18_Weights.IMAGENET1K_V1"``; None for others.
+
+    The name of each published file ends with the first digits of its sha256.
+    """
+    for name in torchvision.models.list_models(module=torchvision.models):
+        for member in torchvision.models.get_model_weights(name):
+            digits = member.url.rpartition("-")[2].partition(".")[0]
+            if len(digits) >= 8 and sha256.startswith(digits):
+                return str(member)
+    return None
+
+
 def features(backbone: ResNet) -> int:
     """The number of channels that layer4 gives."""
     expansion: int = backbone.layer4[-1].expansion
@@ -108,6 +121,11 @@ def named_parameters(network: Network) -> dict[str, nn.Parameter]:
     return {**dict(network.backbone.named_parameters()), **dict(network.head.named_parameters(prefix="fc"))}
 
 
+def running_statistics(network: Network) -> dict[str, Tensor]:
+    """The buffers themselves, by name; backbone first."""
+    return {**dict(network.backbone.named_buffers()), **dict(network.head.named_buffers(prefix="fc"))}
+
+
 def parameters_of(network: Network) -> tuple[Parameter, ...]:
     """The parameters as a freeze policy sees them, in the order of ``named_parameters``."""
     kinds = {
@@ -145,11 +163,12 @@ def freeze_batchnorm(network: Network, frozen: Collection[str], mode: str) -> No
 
 
 @torch.no_grad()
-def calibrate_batchnorm(network: Network, frozen: Collection[str], batches: Iterable[Tensor]) -> None:
+def calibrate_batchnorm(network: Network, frozen: Collection[str], batches: Iterable[Tensor]) -> int:
     """Compute the running statistics of frozen BatchNorm modules anew, as batch statistics would have them.
 
     ``batches``: float32 (M, 3, h, w), normalised. All BatchNorm modules normalise by each batch meanwhile; afterwards
     a frozen one's mean and variance are those of the batches, each weighted by its images. Nothing else changes.
+    Returns how many images there were.
     """
     chosen = list(_frozen_batchnorm(network, frozen))
     others = [module for _, module in _named_modules(network) if _is_batchnorm(module) and module not in chosen]
@@ -169,6 +188,7 @@ def calibrate_batchnorm(network: Network, frozen: Collection[str], batches: Iter
     for module in others:
         module.track_running_stats = True
     network.train(training)
+    return seen
 
 
 def _frozen_batchnorm(network: Network, frozen: Collection[str]) -> Iterator[nn.modules.batchnorm._BatchNorm]:

@@ -40,7 +40,7 @@ class Run:
     ``id`` hashes everything that changes the result; ``settings_sha256`` leaves out code and data, so that a run whose
     plugin changed is found as stale rather than taken for a new one. ``variant`` holds what its block sets, as the
     study file writes it, or ``{"pretext": NAME}``. ``repeat`` counts, from 0, the downstream runs of one seed.
-    ``score_name`` says what it is scored by, in words alone.
+    ``score_name`` says what it is scored by, in words alone; ``weights_sha256`` identifies the file of its init.
     """
 
     id: str
@@ -54,6 +54,7 @@ class Run:
     plugins: tuple[PluginReference, ...]
     fingerprint: str
     score_name: str = "accuracy"
+    weights_sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -160,6 +161,7 @@ class _Identifier:
             plugins=plugins,
             fingerprint=self.fingerprint,
             score_name=self._score_name(settings),
+            weights_sha256=weights,
         )
 
     def _score_name(self, settings: Mapping[str, Any]) -> str:

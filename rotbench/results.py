@@ -50,6 +50,7 @@ def describe(plan: Plan, command: str) -> dict[str, Any]:
                     "summary": task.summary,
                     "score_name": getattr(task.cls, "score_name", "accuracy"),
                     "uses_labels": bool(getattr(task.cls, "uses_labels", False)),
+                    "augments": bool(getattr(task.cls, "augments", False)),
                     # Labels that were dealt out at random tell nothing of an image.
                     "learns_labels": getattr(task.cls, "uses_labels", False) and not hasattr(task.cls, "relabel"),
                     "notice": said.get(name, ""),
@@ -88,6 +89,7 @@ def collect(store: Store) -> Results:
     runs: list[dict[str, Any]] = []
     failed: set[str] = set()
     pictured: set[str] = set()
+    shared: dict[str, int] = {}
     predicted: dict[str, Predictions] = {}
     for record in records:
         stands = standing[record["id"]]
@@ -109,6 +111,8 @@ def collect(store: Store) -> Results:
             if said is not None:
                 predicted[run["id"]] = said
                 run |= predictions.judged(said, len(run["provenance"]["data"]["classes"]))
+        if outcome is not None and outcome.result.get("seconds_shared_by") is not None:
+            shared[run["id"]] = outcome.result["seconds_shared_by"]
         runs.append(run)
     study = _study(described["study"], runs)
     return {
@@ -118,6 +122,8 @@ def collect(store: Store) -> Results:
         "runs": runs,
         "pairs": predictions.compared(study, runs, predicted),
         "seed_agreement": predictions.seed_agreement(runs, predicted),
+        # Apart from the runs, which are the same however many of them are trained side by side.
+        "seconds_shared_by": shared,
     }
 
 

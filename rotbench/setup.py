@@ -31,16 +31,18 @@ from rotbench.models import (
     calibrate_batchnorm,
     features,
     parameters_of,
+    published_weights,
+    running_statistics,
     state_sha256,
 )
 from rotbench.plan import PLUGIN_SETTINGS
-from rotbench.proof import start_proof
+from rotbench.proof import frozen_buffers, start_proof
 from rotbench.registry import PluginReference, load_plugin
 from rotbench.settings import TrainSettings
 from rotbench.store import read_manifest, read_verified
 from rotbench.streams import drawing, generator
 from rotbench.tasks import Classification, Task
-from rotbench.train import choose_device, choose_precision
+from rotbench.train import Snapshot, choose_device, choose_precision
 
 #: At most so many training images are shown to an init.
 INIT_IMAGES = 256
@@ -83,12 +85,15 @@ class Setup:
     feed: Feed
     network: Network
     start: Mapping[str, Any]
+    calibration: Mapping[str, Any] | None
 
 
-def set_up(request: Mapping[str, Any], store: Path | None) -> Setup:
+def set_up(request: Mapping[str, Any], store: Path | None, resume: Snapshot | None = None) -> Setup:
     """Make ready the run that a request describes, with the weights of the pretext run that it needs from ``store``.
 
-    Without a store the network keeps the random weights of its seed: enough to time a step.
+    Without a store the network keeps the random weights of its seed: enough to time a step. ``resume`` is what training
+    will go on from: calibrated statistics are taken from it, since another processor might compute other last bits.
+    Raises :class:`~rotbench.proof.Unproven` where an init does not do what it says.
     """
     record, settings = request["run"], request["run"]["settings"]
     train = TrainSettings(**{**settings["train"], "milestones": tuple(settings["train"]["milestones"])})
@@ -105,11 +110,31 @@ def set_up(request: Mapping[str, Any], store: Path | None) -> Setup:
     network.to(memory_format=torch.channels_last).to(device)
     precision = choose_precision(train.precision, device)
     policy = plugins.get("freeze", Everything())
-    if policy.batchnorm == "calibrated":
-        parameters = parameters_of(network)
-        frozen = [one.name for one in parameters if not policy.trainable(one, 1, train.epochs)]
-        calibrate_batchnorm(network, frozen, feed.calibration_batches())
-    return Setup(train, device, precision, policy, task, loaded, feed, network, start)
+    calibration = _calibrate(network, policy, feed, train.epochs, resume) if policy.batchnorm == "calibrated" else None
+    return Setup(train, device, precision, policy, task, loaded, feed, network, start, calibration)
+
+
+def _calibrate(
+    network: Network, policy: Any, feed: Feed, epochs: int, resume: Snapshot | None
+) -> Mapping[str, Any] | None:
+    """Compute the statistics of frozen BatchNorm modules, or take those of a snapshot; returns what that changed."""
+    frozen = [one.name for one in parameters_of(network) if not policy.trainable(one, 1, epochs)]
+    buffers = running_statistics(network)
+    chosen = sorted(frozen_buffers(buffers, frozen))
+    if resume is not None:
+        for name in chosen:
+            key = f"head.{name.removeprefix('fc.')}" if name.startswith("fc.") else f"backbone.{name}"
+            buffers[name].copy_(resume.states["network"][key])
+        return resume.calibration
+    before = {name: buffers[name].clone() for name in chosen}
+    images = calibrate_batchnorm(network, frozen, feed.calibration_batches())
+    change = [float((buffers[name] - before[name]).abs().max()) for name in chosen]
+    return {
+        "images": images,
+        "buffers": len(chosen),
+        "changed": sum(one > 0 for one in change),
+        "largest_change": max(change, default=0.0),
+    }
 
 
 def _plugin(references: list[Mapping[str, Any]], settings: Mapping[str, Any], key: str) -> Any:
@@ -161,12 +186,18 @@ def _start(
         claimed = init.apply(backbone, context) or ()
     state = backbone_state(backbone)
     exact = bool(getattr(init, "exact", True))
-    proof = start_proof(init.name, random, state, claimed, context.unexpected, exact=exact)
+    parent_id, weights = next(iter(record["needs"]), None), record.get("weights_sha256")
+    source = f"pretext run {settings['init'].get('pretext', parent_id)}" if parent_id else "a file" if weights else None
+    proof = start_proof(
+        init.name, random, state, claimed, context.unexpected, exact=exact, parent=parent, source=source
+    )
     parent_sha256 = state_sha256(parent) if parent is not None else None
     return {
         **proof,
         "init": init.name,
-        "parent": next(iter(record["needs"]), None),
+        "weights_sha256": weights,
+        "published": published_weights(weights) if weights else None,
+        "parent": parent_id,
         "parent_backbone_sha256": parent_sha256,
         "equals_parent": parent_sha256 == proof["backbone_sha256"] if parent_sha256 is not None and exact else None,
         "tensors_of_parent": None
@@ -204,6 +235,7 @@ def _feed(record: Mapping[str, Any], task: Any, loaded: Loaded, train: TrainSett
         seed=seed,
         kind=kind,
         name=name,
+        seen=torch.zeros(len(loaded.training.labels), dtype=torch.bool, device=device),
     )
 
 

@@ -263,6 +263,7 @@ def run_record(run: Run) -> dict[str, Any]:
             for ref in run.plugins
         ],
         "fingerprint": run.fingerprint,
+        "weights_sha256": run.weights_sha256,
         "score_name": run.score_name,
         "results_version": RESULTS_VERSION,
     }

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from rotbench.feed import Feed
-from rotbench.models import Network, freeze_batchnorm, named_parameters, parameters_of
+from rotbench.models import Network, freeze_batchnorm, named_parameters, parameters_of, running_statistics
+from rotbench.proof import epoch_proof, frozen_buffers, gradient_proof
 from rotbench.schedule import lr_factor
 from rotbench.settings import TrainSettings
 from rotbench.streams import drawing
@@ -54,12 +55,14 @@ class Means:
 class Trained:
     """A finished training: a row an epoch, and the names of the parameters that some epoch trained.
 
+    ``moved_while_frozen``: the most that any value of a tensor moved in an epoch in which the tensor was frozen.
     ``images_per_second`` counts training views over training time, without evaluation.
     """
 
     history: tuple[Row, ...]
     ever_trained: frozenset[str]
     images_per_second: float
+    moved_while_frozen: Mapping[str, float]
 
 
 def choose_device(asked: str) -> str:
@@ -115,7 +118,8 @@ def make_optimizer(
 class Snapshot:
     """All that training goes on from after an epoch; what is random is drawn anew from (seed, purpose, epoch).
 
-    ``states`` are the state dicts of network, optimiser and scaler, tensors on the training device.
+    ``states`` are the state dicts of network, optimiser and scaler, and which images were seen, tensors on the training
+    device. ``calibration`` is what was recorded when the running statistics of a frozen BatchNorm were computed.
     """
 
     epoch: int
@@ -124,6 +128,8 @@ class Snapshot:
     views_seen: int
     training_seconds: float
     states: dict[str, Any]
+    moved_while_frozen: Mapping[str, float]
+    calibration: Mapping[str, Any] | None = None
 
 
 #: Called after each epoch but the last with its number and what makes a snapshot of it.
@@ -145,7 +151,8 @@ def fit(
 
     ``policy`` is a freeze policy. ``report`` is called with a history row after each epoch and, about once a second,
     with ``{"epoch", "step", "steps", "images_per_second"}``, views over time within the epoch; in a history row a part
-    that was not scored has None. Raises :class:`Diverged`.
+    that was not scored has None. Raises :class:`Diverged`, and :class:`~rotbench.proof.Unproven` at the end of an epoch
+    in which something frozen moved or no gradient reached a stage that is trained.
     """
     device = feed.pixels.device.type
     parameters, tensors = parameters_of(network), named_parameters(network)
@@ -154,10 +161,13 @@ def fit(
     history: list[Row] = list(resume.history) if resume else []
     ever_trained: set[str] = set(resume.ever_trained) if resume else set()
     views_seen, training_seconds = (resume.views_seen, resume.training_seconds) if resume else (0, 0.0)
+    moved: dict[str, float] = dict(resume.moved_while_frozen) if resume else {}
     done = resume.epoch if resume else 0
     if resume:
         network.load_state_dict(resume.states["network"])
         scaler.load_state_dict(resume.states["scaler"])
+        feed.seen.copy_(resume.states["seen"])
+    everything = {**tensors, **running_statistics(network)}
     for phase in phases_of(policy, settings.epochs):
         if phase.last <= done:
             continue
@@ -173,11 +183,16 @@ def fit(
             optimizer.load_state_dict(resume.states["optimizer"])
         for epoch in range(max(phase.first, done + 1), phase.last + 1):
             began = time.monotonic()
-            trained = {p.name for p in parameters if policy.trainable(p, epoch, settings.epochs)}
+            chosen = [p for p in parameters if policy.trainable(p, epoch, settings.epochs)]
+            trained = {parameter.name for parameter in chosen}
+            frozen = tensors.keys() - trained
+            held = {
+                name: everything[name].detach().clone() for name in sorted(frozen | frozen_buffers(everything, frozen))
+            }
             ever_trained |= trained
             for name, tensor in tensors.items():
                 tensor.requires_grad_(name in trained)
-            freeze_batchnorm(network, tensors.keys() - trained, policy.batchnorm)
+            freeze_batchnorm(network, frozen, policy.batchnorm)
 
             def rate(step: int, phase: Phase = phase, epoch: int = epoch) -> float:
                 return (
@@ -196,6 +211,10 @@ def fit(
 
             with drawing(feed.seed, "noise", feed.kind, epoch):  # for a head with dropout
                 means, views = _train_epoch(network, feed, epoch, optimizer, scaler, rate, precision, report)
+            # Here, so that a leak or a head that is cut off costs one epoch and not all of them.
+            gradient_proof(policy.name, chosen, [name for name in trained if tensors[name].grad is None])
+            for name, change in epoch_proof(policy.name, policy.batchnorm, epoch, held, everything).items():
+                moved[name] = max(moved.get(name, 0.0), change)
             training_seconds += time.monotonic() - began
             views_seen += views
             row: Row = {"epoch": epoch, "train_loss": means.loss, "train_accuracy": means.score}
@@ -210,10 +229,10 @@ def fit(
             history.append(row)
             report(row)
             if epoch < settings.epochs:
-                states = {"network": network, "optimizer": optimizer, "scaler": scaler}
+                parts = {"network": network, "optimizer": optimizer, "scaler": scaler}
                 reached = (epoch, tuple(history), frozenset(ever_trained), views_seen, training_seconds)
-                keep(epoch, functools.partial(_snapshot, *reached, states))
-    return Trained(tuple(history), frozenset(ever_trained), views_seen / training_seconds)
+                keep(epoch, functools.partial(_snapshot, *reached, dict(moved), feed.seen, parts))
+    return Trained(tuple(history), frozenset(ever_trained), views_seen / training_seconds, moved)
 
 
 def _snapshot(
@@ -222,10 +241,12 @@ def _snapshot(
     ever_trained: frozenset[str],
     views_seen: int,
     training_seconds: float,
+    moved: Mapping[str, float],
+    seen: Tensor,
     parts: Mapping[str, Any],
 ) -> Snapshot:
-    states = {name: part.state_dict() for name, part in parts.items()}
-    return Snapshot(epoch, history, ever_trained, views_seen, training_seconds, states)
+    states = {**{name: part.state_dict() for name, part in parts.items()}, "seen": seen}
+    return Snapshot(epoch, history, ever_trained, views_seen, training_seconds, states, moved)
 
 
 def _train_epoch(

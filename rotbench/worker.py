@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rotbench.checkpoint import CHECKPOINT_SHARE, EXIT_STOPPED, Schedule, Stopped
+from rotbench.checkpoint import CHECKPOINT_SHARE, EXIT_STOPPED, Schedule, Stopped, most_company
 from rotbench.errors import RotbenchError
 from rotbench.spoken import scored
 from rotbench.store import commit, leave_error, to_json
@@ -104,7 +104,9 @@ def commit_result(
     everything = {
         **files,
         "run.json": to_json(request["run"]),
-        "result.json": to_json({**result, "worker_seconds": time.monotonic() - BEGAN}),
+        "result.json": to_json(
+            {**result, "worker_seconds": time.monotonic() - BEGAN, "seconds_shared_by": most_company(attempt)}
+        ),
         "log.txt": "".join(f"{line}\n" for line in progress.lines).encode(),
     }
     commit(attempt, request["run"]["id"], "failed" if result["error"] else "done", everything)

@@ -113,6 +113,7 @@ def feed(count: int = 8, batch_size: int = 4, task: Any = None, side: int = 32, 
         seed=0,
         kind="downstream",
         name="any",
+        seen=torch.zeros(len(images), dtype=torch.bool),
     )
     return replace(made, **changes)
 

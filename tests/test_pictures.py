@@ -63,6 +63,7 @@ def feed(task: Any, count: int = 40) -> Feed:
         seed=0,
         kind="pretext",
         name="halves",
+        seen=torch.zeros(len(pixels), dtype=torch.bool),
     )
 
 

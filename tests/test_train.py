@@ -78,6 +78,7 @@ def feed(count: int = 24, batch_size: int = 12, seed: int = 0, augment: tuple[st
         seed=seed,
         kind="downstream",
         name="classification",
+        seen=torch.zeros(len(pixels), dtype=torch.bool),
     )
 
 

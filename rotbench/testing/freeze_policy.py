@@ -140,6 +140,7 @@ def _trained(subject: Subject) -> tuple[frozenset[str], Mapping[str, Tensor], Ma
         seed=0,
         kind="downstream",
         name="classification",
+        seen=torch.zeros(len(pixels), dtype=torch.bool),
     )
     settings = TrainSettings(epochs=TRAINED_EPOCHS, batch_size=8, weight_decay=0.01)
     trained = fit(network, feed, subject.plugin, settings, precision="fp32", report=lambda row: None)

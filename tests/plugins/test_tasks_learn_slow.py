@@ -103,6 +103,7 @@ def trained(cifar10: tuple[Images, Images], name: str, options: dict[str, Any], 
         seed=0,
         kind="pretext",
         name=name,
+        seen=torch.zeros(len(training.pixels[:TRAINED]), dtype=torch.bool),
     )
     with drawing(0, "head", "pretext"):
         backbone = build_backbone("resnet18", "imagenet", 0)
