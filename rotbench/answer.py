@@ -163,6 +163,12 @@ def _without_verdict(
                 f" The test set's binomial standard error of this difference is {100 * contrast.standard_error:.2f} "
                 f"points ({test_images:,} images); it says nothing about other seeds."
             )
+        if len(contrast.pairs) == 1:
+            (pair,) = contrast.pairs
+            error += (
+                f" Of these, {pair.only_variant:,} are right with {variant} alone and {pair.only_baseline:,} with "
+                f"{baseline} alone: McNemar's exact p {_equals(pair.mcnemar)} for these two networks."
+            )
         if also:
             return f"{plain}, from one seed; {also}.{error}"
         return f"{variant} is {_apart(difference)} {baseline}{when}, from one seed.{error}"

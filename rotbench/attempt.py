@@ -93,6 +93,8 @@ def perform(
         files = {"backbone.safetensors": save(final)}
     else:
         files = {"predictions.safetensors": save(_predictions(ready))}
+    if train.labels_per_class is not None:
+        files["seen.safetensors"] = save({"images": ready.feed.seen.cpu().nonzero().flatten().to(torch.int32)})
     head = {name: tensor for name, tensor in before.items() if name.startswith("fc.")}
     provenance = {
         "start": {**ready.start, "head_sha256": state_sha256(head)},

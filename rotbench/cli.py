@@ -211,8 +211,9 @@ def report(out: Path, as_json: bool) -> None:
     report_writer(store)()
     if as_json:
         from rotbench.compare import summary
+        from rotbench.evidence import proof_summary
 
-        click.echo(json.dumps(summary(results), indent=1, allow_nan=False))
+        click.echo(json.dumps({**summary(results), **proof_summary(results)}, indent=1, allow_nan=False))
     else:
         click.echo((out / "report.html").resolve().as_uri())
 

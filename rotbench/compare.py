@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from rotbench.inference import (
     Estimate,
     binomial_standard_error,
     holm,
+    mcnemar,
     mean_interval,
     paired_t,
     sign_flip,
@@ -60,6 +61,28 @@ class VariantSummary:
     standard_error: float | None
     diverged: bool
     one_set_of_weights: bool
+    training_flops: float | None = None
+    pretraining_flops: float | None = None
+    seconds_shared_by: int | None = None
+
+
+@dataclass(frozen=True)
+class ImagePair:
+    """Two runs of one seed, image by image: how many test images both get right, one alone, neither; same answer."""
+
+    seed: int
+    repeat: int
+    images: int
+    both: int
+    only_variant: int
+    only_baseline: int
+    neither: int
+    agree: int
+
+    @property
+    def mcnemar(self) -> float:
+        """The exact p of these two networks being equally accurate; it says nothing of other seeds."""
+        return mcnemar(self.only_variant, self.only_baseline)
 
 
 @dataclass(frozen=True)
@@ -93,6 +116,7 @@ class Contrast:
     comparison: Comparison = "same settings"
     chosen_from: int | None = None
     exploratory: bool = False
+    pairs: tuple[ImagePair, ...] = ()
     comparability: tuple[Difference, ...] = ()
     same_start: bool = False
 
@@ -257,7 +281,40 @@ def variants(results: Results) -> tuple[VariantSummary, ...]:
     study = results["study"]
     groups = by_variant(results["runs"], "downstream")
     repeats = study.get("repeats", 1)
-    return tuple(summarise(variant, runs, study["seeds"], study["test_images"], repeats) for variant, runs in groups)
+    by_id = {run["id"]: run for run in results["runs"]}
+    shared = results.get("seconds_shared_by", {})
+    return tuple(
+        replace(
+            summarise(variant, runs, study["seeds"], study["test_images"], repeats),
+            training_flops=_mean([flops(run) for run in runs if finished(run)]),
+            pretraining_flops=_mean([pretraining_flops(run, by_id) for run in runs if finished(run)]),
+            seconds_shared_by=max((shared[run["id"]] for run in runs if run["id"] in shared), default=None),
+        )
+        for variant, runs in groups
+    )
+
+
+def flops(run: Run) -> int | None:
+    """Counted FLOPs of a run's training, calibration included; None where they were not counted."""
+    cost = run["provenance"].get("cost")
+    return int(cost["training_flops"] + cost["calibration_flops"]) if cost else None
+
+
+def pretraining_flops(run: Run, by_id: Mapping[str, Run]) -> int | None:
+    """Counted FLOPs of the pretext runs that a run rests on, 0 without any; None where some were not counted."""
+    total = 0
+    while run["needs"]:
+        parent = by_id.get(run["needs"][0])
+        counted = flops(parent) if parent else None
+        if parent is None or counted is None:
+            return None
+        total, run = total + counted, parent
+    return total
+
+
+def _mean(values: Sequence[int | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known and len(known) == len(values) else None
 
 
 def contrasts(results: Results) -> tuple[Contrast, ...]:
@@ -281,7 +338,28 @@ def contrasts(results: Results) -> tuple[Contrast, ...]:
         sides = [of.get(as_written(pair[side])) for side in ("variant", "partner")]
         if sides[0] is not None and sides[1] is not None:
             family.append(contrast(sides[0], sides[1], known, "compute-matched"))
+    runs_of = {as_written(variant): runs for variant, runs in by_variant(results["runs"], "downstream")}
+    family = [replace(item, pairs=_pairs(item, runs_of, results.get("pairs", []))) for item in family]
     return judge(family, study.get("margin", MARGIN), study.get("primary"))
+
+
+def _pairs(item: Contrast, runs_of: Mapping[str, Sequence[Run]], pairs: Sequence[Run]) -> tuple[ImagePair, ...]:
+    """The pairs of runs of a contrast, image by image."""
+    sides = [{run["id"] for run in runs_of.get(as_written(side), ())} for side in (item.variant, item.baseline)]
+    return tuple(
+        ImagePair(
+            seed=pair["seed"],
+            repeat=pair["repeat"],
+            images=pair["images"],
+            both=pair["both"],
+            only_variant=pair["only_variant"],
+            only_baseline=pair["only_baseline"],
+            neither=pair["neither"],
+            agree=pair["agree"],
+        )
+        for pair in pairs
+        if pair["variant"] in sides[0] and pair["baseline"] in sides[1] and pair["both"] is not None
+    )
 
 
 def _tuned(
@@ -335,6 +413,8 @@ def summary(results: Results) -> dict[str, Any]:
                 "accuracies": [{"seed": seed, "test_accuracy": value} for seed, value in item.accuracies.items()],
                 "first_epoch": item.first_epoch,
                 "trainable_parameters": item.trainable_parameters,
+                "training_flops": item.training_flops,
+                "pretraining_flops": item.pretraining_flops,
                 "standard_error": item.standard_error,
                 "diverged": item.diverged,
                 "one_set_of_weights": item.one_set_of_weights,
@@ -360,6 +440,7 @@ def summary(results: Results) -> dict[str, Any]:
                 "assumes_normality": item.assumes_normality,
                 "standard_error": item.standard_error,
                 "differences": [{"seed": seed, "difference": value} for seed, value in item.differences.items()],
+                "pairs": [{**asdict(pair), "mcnemar": pair.mcnemar} for pair in item.pairs],
                 "comparability": {
                     told: [_differing(difference) for difference in item.comparability if difference.role == role]
                     for told, role in (("axis", "axis"), ("consequences", "consequence"), ("confounds", "confound"))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from rotbench.compare import Run, as_written
+from rotbench.compare import Results, Run, as_written
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,16 @@ class SeedRow:
         return self.same_backbone and self.same_head and self.same_start is not False
 
 
-def proof(run: Run) -> ProofRow:
-    """Hold what a run recorded against what it claims."""
+def proof(run: Run, by_id: Mapping[str, Run] | None = None) -> ProofRow:
+    """Hold what a run recorded against what it claims, and against what the run that it starts from recorded."""
     start, freeze = run["provenance"]["start"], run["provenance"].get("freeze", {})
     failures, remarks = [], []
     if start["equals_parent"] is False:
         failures.append("the starting weights are not those of the run it was to start from")
+    parent = (by_id or {}).get(start["parent"] or "")
+    ended = parent["provenance"].get("backbone_sha256") if parent else None
+    if ended and start["parent_backbone_sha256"] not in (None, ended):
+        failures.append("the weights that were read are not those that its pretext run ended with")
     if start["missing"]:
         failures.append(
             f"{_tensors(len(start['missing']))} of the backbone not found in the source and left at random values"
@@ -61,7 +66,45 @@ def proof(run: Run) -> ProofRow:
         failures.append("a frozen parameter changed")
     if freeze.get("batchnorm") in ("eval", "calibrated") and freeze.get("largest_change_of_frozen_buffer"):
         failures.append("a running statistic of a frozen BatchNorm changed")
+    failures += _label_failures(run)
+    remarks += _remarks_on_start(start) + _remarks_on_statistics(freeze)
     return ProofRow(run, tuple(failures), tuple(remarks))
+
+
+def _label_failures(run: Run) -> list[str]:
+    """Whether the images that were drawn are as many as the settings ask for."""
+    data, train = run["provenance"].get("data", {}), run["settings"].get("train", {})
+    asked, seen = train.get("labels_per_class"), data.get("seen_images")
+    if run["kind"] != "downstream" or asked is None or seen is None or run["settings"].get("rehearsal"):
+        return []
+    promised = asked * len(data["classes"])
+    if seen + data.get("validation_images", 0) != promised:
+        return [f"labels_per_class {asked} promises {promised:,} labelled images; {seen:,} were trained on"]
+    return []
+
+
+def _remarks_on_start(start: Mapping[str, Any]) -> list[str]:
+    remarks = []
+    if start.get("unclaimed"):
+        remarks.append(f"sets {_tensors(start['unclaimed'])} that it does not claim")
+    if start.get("published"):
+        remarks.append(
+            f"the file is torchvision\N{RIGHT SINGLE QUOTATION MARK}s {start['published']}, trained on ImageNet with labels"
+        )
+    return remarks
+
+
+def _remarks_on_statistics(freeze: Mapping[str, Any]) -> list[str]:
+    """What became of the running statistics below the freeze line."""
+    moved, calibration = freeze.get("largest_change_of_frozen_buffer"), freeze.get("calibration")
+    if freeze.get("batchnorm") == "train" and moved:
+        return [f"statistics of frozen BatchNorm went on moving, by up to {moved:.3g}; its parameters did not"]
+    if calibration and calibration["buffers"]:
+        return [
+            f"{calibration['changed']} of {calibration['buffers']} statistics of frozen BatchNorm computed once from "
+            f"{calibration['images']:,} images, then kept"
+        ]
+    return []
 
 
 def _tensors(count: int) -> str:
@@ -89,3 +132,27 @@ def seed_rows(runs: Sequence[Run]) -> list[SeedRow]:
             SeedRow(seed, len(group), len(built) == 1, all(len(some) == 1 for some in heads.values()), same_start)
         )
     return rows
+
+
+def proof_summary(results: Results) -> dict[str, Any]:
+    """What the page says of proof, as plain JSON: each run that recorded its start, each seed, each subset."""
+    runs = results["runs"]
+    by_id = {run["id"]: run for run in runs}
+    rows = [proof(run, by_id) for run in runs if "start" in run["provenance"]]
+    return {
+        "proof": [
+            {"run": row.run["id"], "holds": not row.failures, "failures": row.failures, "remarks": row.remarks}
+            for row in rows
+        ],
+        "seeds": [
+            {
+                "seed": row.seed,
+                "runs": row.runs,
+                "same_backbone": row.same_backbone,
+                "same_head": row.same_head,
+                "same_start": row.same_start,
+            }
+            for row in seed_rows(runs)
+        ],
+        "subsets": results.get("subsets", []),
+    }

@@ -19,7 +19,7 @@ import jinja2
 from markupsafe import Markup
 
 from rotbench import compare, inference
-from rotbench.answer import sentences
+from rotbench.answer import comparability_rows, sentences
 from rotbench.compare import Results, Run, as_written
 from rotbench.drawings import drawings, scored_part
 from rotbench.evidence import proof, seed_rows
@@ -68,7 +68,8 @@ def render(results: Results) -> str:
     folder = templates_folder()
     script = Markup((folder / "report.js").read_text(encoding="utf-8"))  # noqa: S704 -- the file that ships
     style = Markup((folder / "report.css").read_text(encoding="utf-8"))  # noqa: S704
-    proofs = [proof(run) for run in runs if "start" in run["provenance"]]
+    by_id = {run["id"]: run for run in runs}
+    proofs = [proof(run, by_id) for run in runs if "start" in run["provenance"]]
     seeds = seed_rows(runs)
     template = environment().get_template("report.html.j2")
     return template.render(
@@ -91,6 +92,8 @@ def render(results: Results) -> str:
         pretext_rows=pretext_rows(results),
         pretext_table=curve_table(results, "pretext", pretext_labels(results)),
         proof=proofs,
+        comparability=comparability_rows(results, contrasts),
+        subsets=results.get("subsets", []),
         seeds=seeds,
         failing=[row for row in proofs if row.failures],
         unequal=[row for row in seeds if not row.holds],

@@ -11,6 +11,7 @@ from rotbench import __version__
 from rotbench.notice import notices
 from rotbench.plan import Plan
 from rotbench.store import FORMAT, Outcome, Store, run_record, standings
+from rotbench.subsets import Images, read_seen, subset_rows
 
 if TYPE_CHECKING:
     from rotbench.predictions import Predictions
@@ -90,6 +91,7 @@ def collect(store: Store) -> Results:
     failed: set[str] = set()
     pictured: set[str] = set()
     shared: dict[str, int] = {}
+    seen: dict[str, Images] = {}
     predicted: dict[str, Predictions] = {}
     for record in records:
         stands = standing[record["id"]]
@@ -108,6 +110,9 @@ def collect(store: Store) -> Results:
                 pictured.add(run["variant"]["pretext"])
         if outcome is not None and predictions.usable(run):
             said = predictions.read_if_intact(outcome.folder, len(run["provenance"]["data"]["classes"]))
+            images = read_seen(outcome.folder)
+            if images is not None:
+                seen[run["id"]] = images
             if said is not None:
                 predicted[run["id"]] = said
                 run |= predictions.judged(said, len(run["provenance"]["data"]["classes"]))
@@ -121,6 +126,7 @@ def collect(store: Store) -> Results:
         "study": {**study, "class_counts": predictions.class_counts(predicted.values(), len(study["classes"]))},
         "runs": runs,
         "pairs": predictions.compared(study, runs, predicted),
+        "subsets": subset_rows(runs, seen),
         "seed_agreement": predictions.seed_agreement(runs, predicted),
         # Apart from the runs, which are the same however many of them are trained side by side.
         "seconds_shared_by": shared,
