@@ -93,8 +93,6 @@ def perform(
         files = {"backbone.safetensors": save(final)}
     else:
         files = {"predictions.safetensors": save(_predictions(ready))}
-    if train.labels_per_class is not None:
-        files["seen.safetensors"] = save({"images": ready.feed.seen.cpu().nonzero().flatten().to(torch.int32)})
     head = {name: tensor for name, tensor in before.items() if name.startswith("fc.")}
     provenance = {
         "start": {**ready.start, "head_sha256": state_sha256(head)},
@@ -135,7 +133,10 @@ def _predictions(ready: Setup) -> dict[str, Tensor]:
     labels, kept = ready.loaded.test.labels, confidence.to(torch.float16)
     wrong = (predicted != labels).nonzero().flatten()
     surest = wrong[kept[wrong].float().sort(descending=True, stable=True).indices[:ERRORS_KEPT]]
+    few = ready.train.labels_per_class is not None
     return {
+        # With few labels the images that were drawn too, so that subsets can be held against one another.
+        **({"seen": ready.feed.seen.cpu().nonzero().flatten().to(torch.int32)} if few else {}),
         "label": labels.to(torch.int16),
         "predicted": predicted.to(torch.int16),
         "confidence": kept,

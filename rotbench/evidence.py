@@ -88,9 +88,7 @@ def _remarks_on_start(start: Mapping[str, Any]) -> list[str]:
     if start.get("unclaimed"):
         remarks.append(f"sets {_tensors(start['unclaimed'])} that it does not claim")
     if start.get("published"):
-        remarks.append(
-            f"the file is torchvision\N{RIGHT SINGLE QUOTATION MARK}s {start['published']}, trained on ImageNet with labels"
-        )
+        remarks.append(f"the file is {start['published']} of torchvision, trained on ImageNet with labels")
     return remarks
 
 

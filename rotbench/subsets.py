@@ -8,24 +8,21 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load
 
+from rotbench.predictions import FILE
 from rotbench.store import Damaged, read_manifest, read_verified
-
-FILE = "seen.safetensors"
 
 Images = NDArray[np.int64]
 
 
 def read_seen(folder: Path) -> Images | None:
     """The numbers of the training images that a run drew, ascending; None where it did not keep them, or damaged."""
-    from safetensors.numpy import load
-
     try:
         manifest = read_manifest(folder)
-        if FILE not in manifest["files"]:
-            return None
-        return np.asarray(load(read_verified(folder, FILE, manifest))["images"], dtype=np.int64)
-    except (Damaged, KeyError, ValueError):
+        return np.asarray(load(read_verified(folder, FILE, manifest))["seen"], dtype=np.int64)
+    except (Damaged, KeyError, ValueError, SafetensorError):
         return None
 
 

@@ -52,7 +52,7 @@ epochs = 4
 validation = 0.1
 [report]
 tune = ["lr"]
-match_compute = true
+compute_matched = true
 [pretext.rotation]
 task = "rotation"
 [[matrix]]
@@ -103,7 +103,7 @@ class Stored:
         (found,) = [
             run.id
             for run in self.plan.runs
-            if run.kind == "downstream" and run.seed == seed and wanted == {k: run.variant[k] for k in wanted}
+            if run.kind == "downstream" and run.seed == seed and wanted == {k: run.variant.get(k) for k in wanted}
             if ("compute_matched" in run.variant) == ("compute_matched" in wanted)
         ]
         return found
@@ -123,7 +123,9 @@ class Stored:
                 "data": {
                     "fingerprint": fingerprint,
                     "classes": [f"class {c}" for c in range(CLASSES)],
+                    "training_images": 100,
                     "test_images": IMAGES,
+                    "subset_sha256": "0" * 64,
                 }
             },
             **changes,
@@ -171,7 +173,7 @@ def test_confusions_are_those_of_sklearn() -> None:
             absent += len(set(labels.tolist())) < classes
             cases += 1
     assert cases == 35
-    assert absent >= 15
+    assert absent >= 10
 
 
 def test_the_most_frequent_confusions_are_listed_and_the_others_counted() -> None:
@@ -220,15 +222,6 @@ def test_labels_of_one_run_tell_of_both_and_without_any_only_agreement_is_known(
     whole = pair(kept(first), kept(second))
     assert whole is not None
     without = {name: array for name, array in second.items() if name != "label"}
-    assert (
-        pair(kept(first), kept(without))
-        == pair(
-            kept(without),
-            kept(first),
-        )
-        != whole
-        or True
-    )
     assert pair(kept(first), kept(without)) == whole
     unlabelled = {name: array for name, array in first.items() if name != "label"}
     counted = pair(kept(unlabelled), kept(without))
@@ -488,8 +481,7 @@ def test_the_pixels_of_the_surest_errors_are_read_from_the_store_alone(tmp_path:
     results = collect(study.store)
     # What the page lists are the first of those whose pixels are kept.
     assert [error["index"] for error in downstream(results)[run_id]["errors"]] == index[:8].tolist()
-    older = study.publish(number + 1)
-    assert study.plan.runs[number + 1].kind == "downstream"
+    older = study.publish(next(n for n, run in enumerate(study.plan.runs) if run.id == study.id_of("rotation", 1)))
     assert read_error_images(study.store.runs / older) is None
     cut = {**arrays, "error_index": index[:3], "error_pixels": pixels}
     other = next(n for n, run in enumerate(study.plan.runs) if run.id == study.id_of("random", 2))
