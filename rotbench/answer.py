@@ -166,7 +166,7 @@ def _without_verdict(
         if len(contrast.pairs) == 1:
             (pair,) = contrast.pairs
             error += (
-                f" Of these, {pair.only_variant:,} are right with {variant} alone and {pair.only_baseline:,} with "
+                f" Of the images {pair.only_variant:,} are right with {variant} alone and {pair.only_baseline:,} with "
                 f"{baseline} alone: McNemar's exact p {_equals(pair.mcnemar)} for these two networks."
             )
         if also:
