@@ -195,8 +195,9 @@ def read_snapshot(folder: Path) -> Snapshot:
         views_seen=told["views_seen"],
         training_seconds=told["training_seconds"],
         states=states,
-        moved_while_frozen=told["moved_while_frozen"],
-        calibration=told["calibration"],
+        # What an earlier version saved has neither, and is gone on from all the same.
+        moved_while_frozen=told.get("moved_while_frozen", {}),
+        calibration=told.get("calibration"),
     )
 
 

@@ -166,7 +166,7 @@ def fit(
     if resume:
         network.load_state_dict(resume.states["network"])
         scaler.load_state_dict(resume.states["scaler"])
-        feed.seen.copy_(resume.states["seen"])
+        feed.seen.logical_or_(resume.states.get("seen", feed.seen).to(feed.seen.device))
     everything = {**tensors, **running_statistics(network)}
     for phase in phases_of(policy, settings.epochs):
         if phase.last <= done:

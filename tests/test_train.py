@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 import torch
@@ -17,10 +17,11 @@ from rotbench.attempt import read_snapshot, snapshot_files
 from rotbench.checkpoint import save_checkpoint
 from rotbench.data import channel_statistics, updates_per_epoch
 from rotbench.feed import Feed
-from rotbench.hookspecs import STAGES, Parameter
+from rotbench.hookspecs import STAGES, BatchNorm, Parameter
 from rotbench.models import Network, build_backbone, named_parameters, parameters_of, state_sha256
 from rotbench.proof import Unproven, freeze_proof, start_proof
 from rotbench.settings import TrainSettings
+from rotbench.setup import _calibrate
 from rotbench.store import to_json
 from rotbench.streams import drawing
 from rotbench.tasks import Classification, Task
@@ -42,7 +43,7 @@ from rotbench.train import (
 class Below:
     """Trains layer4 and the head, from an epoch on."""
 
-    batchnorm: Literal["eval", "train"] = "eval"
+    batchnorm: BatchNorm = "eval"
     stage: str = "layer4"
     name: str = "below"
 
@@ -163,6 +164,59 @@ def test_a_freeze_that_leaks_is_named() -> None:
     after["layer1.0.conv1.weight"][0, 0, 0, 0] += 1e-7
     with pytest.raises(Unproven, match=r"below leaks: layer1\.0\.conv1\.weight"):
         freeze_proof("below", parameters_of(made), {"fc.weight", "fc.bias"}, before, after)
+
+
+def leaking(optimizer: torch.optim.Optimizer, tensor: Tensor) -> torch.optim.Optimizer:
+    """The optimiser, which with each step moves a tensor that is not its own."""
+
+    @torch.no_grad()
+    def after(*_: Any) -> None:
+        tensor[(0,) * tensor.ndim] += 0.5
+
+    optimizer.register_step_post_hook(after)
+    return optimizer
+
+
+@pytest.mark.parametrize(
+    ("policy", "leak", "words"),
+    [
+        (Below(), "layer1.0.conv1.weight", "frozen and changed by 1 in epoch 1"),
+        (Joining(), "layer4.0.conv1.weight", "frozen and changed by 1 in epoch 1"),  # which trains it in epoch 2
+        (Below(), "bn1.running_mean", "of a frozen BatchNorm in mode eval and changed by 1 in epoch 1"),
+    ],
+)
+def test_a_leak_ends_the_run_in_the_epoch_in_which_it_happens(
+    monkeypatch: pytest.MonkeyPatch, policy: Any, leak: str, words: str
+) -> None:
+    made = network()
+    tensor = {**named_parameters(made), **dict(made.backbone.named_buffers())}[leak]
+    real = make_optimizer
+    monkeypatch.setattr(
+        "rotbench.train.make_optimizer",
+        lambda *args, **options: leaking(real(*args, **options), tensor.data),
+    )
+    with pytest.raises(Unproven, match=rf"leaks: {leak} is {words}"):
+        trained(made, feed(), policy, epochs=2)
+
+
+def test_calibrated_statistics_are_taken_from_the_snapshot_and_not_computed_anew() -> None:
+    kept: list[Snapshot] = []
+    policy, settings = Below("calibrated"), TrainSettings(epochs=2, lr=0.001)
+    made = network()
+    first = _calibrate(made, policy, feed(), 2, None)
+    assert first is not None
+    assert (first["images"], first["buffers"], first["changed"]) == (24, 30, 30)
+    statistics = tensors(made)["bn1.running_mean"]
+    fit(
+        made, feed(), policy, settings, precision="fp32", report=lambda row: None,
+        keep=lambda epoch, take: kept.append(replace(take(), calibration=first)),
+    )  # fmt: skip
+    (snapshot,) = kept
+    again = network()
+    other = replace(feed(), pixels=255 - feed().pixels)  # images of which statistics would be others
+    assert _calibrate(again, policy, other, 2, snapshot) == first
+    assert torch.equal(tensors(again)["bn1.running_mean"], statistics)
+    assert snapshot.moved_while_frozen["bn1.running_mean"] == 0
 
 
 def test_an_init_that_changes_nothing_or_claims_too_much_is_named() -> None:
@@ -327,6 +381,7 @@ def test_training_that_goes_on_from_any_epoch_ends_in_the_same_bits(
         assert state_sha256(tensors(made)) == expected, epoch
         assert without_seconds(again.history) == without_seconds(done.history)
         assert again.ever_trained == done.ever_trained
+        assert again.moved_while_frozen == done.moved_while_frozen
         assert [row["epoch"] for row in rows if "lr" in row] == list(range(epoch + 1, 5))
 
 
