@@ -42,3 +42,20 @@ def test_planted_copies_are_counted_and_near_copies_are_not() -> None:
 def test_images_a_class_are_numpys_count() -> None:
     labels = torch.tensor([3, 1, 1, 0, 3, 3])
     assert class_counts(labels, 5) == np.bincount(labels.numpy(), minlength=5).tolist() == [1, 2, 0, 3, 0]
+
+
+def test_the_random_images_have_copies_of_every_kind() -> None:
+    found = [duplicates(images(20, seed), images(12, seed + 100)) for seed in range(5)]
+    assert len(found) == 5
+    assert all(count > 0 for counts in found for count in counts.values())
+
+
+def test_a_copy_has_the_same_shape_and_may_lie_in_memory_in_another_way() -> None:
+    """The bytes of a wide image are no copy of a high one's; channels first or last is the same image."""
+    pixels = torch.arange(2 * 24, dtype=torch.uint8).view(2, 3, 4, 2)
+    labels, classes = torch.tensor([0, 1]), ("a", "b")
+    training = Images(pixels, labels, classes)
+    wide = Images(pixels.reshape(2, 3, 2, 4), labels, classes)
+    assert set(duplicates(training, wide).values()) == {0}
+    last = Images(pixels.contiguous(memory_format=torch.channels_last), labels.flip(0), classes)
+    assert duplicates(training, last) == {"test_in_train": 2, "train": 0, "test": 0, "conflicting": 4}
