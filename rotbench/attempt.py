@@ -145,8 +145,13 @@ def _predictions(ready: Setup) -> dict[str, Tensor]:
     }
 
 
-def _cost(ready: Setup) -> dict[str, Any]:
-    cost = training_cost(ready.network, ready.feed, ready.policy, ready.train.epochs, precision=ready.precision)
+def _cost(ready: Setup) -> dict[str, Any] | None:
+    """What the training cost, or None: a training is not lost because it could not be counted."""
+    try:
+        cost = training_cost(ready.network, ready.feed, ready.policy, ready.train.epochs, precision=ready.precision)
+    except Exception:  # a plugin may raise anything, and memory may run out
+        traceback.print_exc()
+        return None
     return asdict(cost)
 
 

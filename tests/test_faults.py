@@ -237,7 +237,7 @@ def test_case_4_a_killed_worker_is_tried_again_from_its_last_epoch_and_siblings_
     tmp_path: Path, undisturbed: dict[str, bytes]
 ) -> None:
     folder = tmp_path / "results"
-    process = start(folder, TOY_SECONDS="0.1")
+    process = start(folder, TOY_SECONDS="0.4")
     until(lambda: committed_epochs(Store(folder), victim()))
     (pid,) = [pid for pid in workers_of(folder) if victim().encode() in Path(f"/proc/{pid}/cmdline").read_bytes()]
     os.kill(pid, signal.SIGKILL)
