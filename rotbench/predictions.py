@@ -34,12 +34,14 @@ Array = np.ndarray[Any, np.dtype[Any]]
 @dataclass(frozen=True, eq=False)
 class Predictions:
     """Of N test images in their order: predicted classes, integers (N,); their probabilities, float16 (N,), of which a
-    diverged run has NaN; and labels, integers (N,), which older runs did not keep.
+    diverged run has NaN; and labels, integers (N,), which older runs did not keep. ``seen`` are the numbers of the
+    training images that a run with few labels really drew, integers, ascending.
     """
 
     predicted: Array
     confidence: Array
     labels: Array | None = None
+    seen: Array | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +75,7 @@ def read_predictions(folder: Path, classes: int) -> Predictions:
     """
     arrays = _read(folder)
     try:
-        read = Predictions(arrays["predicted"], arrays["confidence"], arrays.get("label"))
+        read = Predictions(arrays["predicted"], arrays["confidence"], arrays.get("label"), arrays.get("seen"))
     except KeyError as missing:
         raise Damaged(f"{folder / FILE} has no {missing}") from None
     for given in (read.predicted, *([] if read.labels is None else [read.labels])):

@@ -14,6 +14,9 @@ from rotbench.models import stage_of, state_sha256
 #: BatchNorm's count of batches: torchvision's networks never use it, and older files of weights lack it.
 COUNTER = ".num_batches_tracked"
 
+#: What BatchNorm normalises by in eval mode.
+STATISTICS = ("running_mean", "running_var")
+
 _NAMES_SHOWN = 3
 
 
@@ -116,11 +119,7 @@ def _listed(names: Collection[str]) -> str:
 
 def frozen_buffers(names: Iterable[str], frozen: Collection[str]) -> set[str]:
     """Of ``names``, the running statistics of BatchNorm modules whose weight is in ``frozen``."""
-    return {
-        name
-        for name in names
-        if name.endswith(("running_mean", "running_var")) and f"{name.rpartition('.')[0]}.weight" in frozen
-    }
+    return {name for name in names if name.endswith(STATISTICS) and f"{name.rpartition('.')[0]}.weight" in frozen}
 
 
 def epoch_proof(
@@ -133,7 +132,7 @@ def epoch_proof(
     """
     change = {name: _change(tensor, after[name]) for name, tensor in held.items()}
     for name, moved in change.items():
-        statistic = name.endswith(("running_mean", "running_var"))
+        statistic = name.endswith(STATISTICS)
         if moved and not (statistic and mode == "train"):
             what = f"of a frozen BatchNorm in mode {mode} and" if statistic else "frozen and"
             raise Unproven(f"freeze policy {policy} leaks: {name} is {what} changed by {moved:.3g} in epoch {epoch}")
@@ -193,7 +192,7 @@ def freeze_proof(
     def largest(names: Collection[str], stage: str | None = None) -> float | None:
         return max((change[name] for name in names if stage in (None, stage_of(name))), default=None)
 
-    statistics = {name for name in held if name.endswith(("running_mean", "running_var"))}
+    statistics = {name for name in held if name.endswith(STATISTICS)}
     return {
         "policy": policy,
         "trainable_parameters": sum(before[parameter.name].numel() for parameter in trained),

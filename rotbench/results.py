@@ -11,7 +11,6 @@ from rotbench import __version__
 from rotbench.notice import notices
 from rotbench.plan import Plan
 from rotbench.store import FORMAT, Outcome, Store, run_record, standings
-from rotbench.subsets import Images, read_seen, subset_rows
 
 if TYPE_CHECKING:
     from rotbench.predictions import Predictions
@@ -79,7 +78,7 @@ def collect(store: Store) -> Results:
     Raises :class:`~rotbench.errors.StoreUnusable` for a damaged or newer store; a folder that is no store gives a
     :class:`FileNotFoundError`.
     """
-    from rotbench import predictions  # late: planning needs neither arrays nor what was predicted
+    from rotbench import predictions, subsets  # late: planning needs neither arrays nor what was predicted
 
     described = store.read_study()
     if described is None:
@@ -91,7 +90,6 @@ def collect(store: Store) -> Results:
     failed: set[str] = set()
     pictured: set[str] = set()
     shared: dict[str, int] = {}
-    seen: dict[str, Images] = {}
     predicted: dict[str, Predictions] = {}
     for record in records:
         stands = standing[record["id"]]
@@ -110,9 +108,6 @@ def collect(store: Store) -> Results:
                 pictured.add(run["variant"]["pretext"])
         if outcome is not None and predictions.usable(run):
             said = predictions.read_if_intact(outcome.folder, len(run["provenance"]["data"]["classes"]))
-            images = read_seen(outcome.folder)
-            if images is not None:
-                seen[run["id"]] = images
             if said is not None:
                 predicted[run["id"]] = said
                 run |= predictions.judged(said, len(run["provenance"]["data"]["classes"]))
@@ -126,7 +121,9 @@ def collect(store: Store) -> Results:
         "study": {**study, "class_counts": predictions.class_counts(predicted.values(), len(study["classes"]))},
         "runs": runs,
         "pairs": predictions.compared(study, runs, predicted),
-        "subsets": subset_rows(runs, seen),
+        "subsets": subsets.subset_rows(
+            runs, {name: said.seen for name, said in predicted.items() if said.seen is not None}
+        ),
         "seed_agreement": predictions.seed_agreement(runs, predicted),
         # Apart from the runs, which are the same however many of them are trained side by side.
         "seconds_shared_by": shared,

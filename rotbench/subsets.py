@@ -3,30 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load
 
-from rotbench.predictions import FILE
-from rotbench.store import Damaged, read_manifest, read_verified
-
-Images = NDArray[np.int64]
+from rotbench.predictions import Array
 
 
-def read_seen(folder: Path) -> Images | None:
-    """The numbers of the training images that a run drew, ascending; None where it did not keep them, or damaged."""
-    try:
-        manifest = read_manifest(folder)
-        return np.asarray(load(read_verified(folder, FILE, manifest))["seen"], dtype=np.int64)
-    except (Damaged, KeyError, ValueError, SafetensorError):
-        return None
-
-
-def subset_rows(runs: Sequence[Mapping[str, Any]], seen: Mapping[str, Images]) -> list[dict[str, Any]]:
+def subset_rows(runs: Sequence[Mapping[str, Any]], seen: Mapping[str, Array]) -> list[dict[str, Any]]:
     """For each seed and number of labels: how many images, and whether they are balanced, shared, nested and its own.
 
     ``seen`` has the images of runs with few labels, by run id. ``same``: all runs drew the same images. ``balanced``:

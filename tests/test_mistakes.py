@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-import copy
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from plugins.freeze import Below
-from rotbench.models import parameters_of
-from rotbench.proof import Unproven, freeze_proof, label_proof
-from rotbench.train import make_optimizer
-from tests.program import rotbench
-from tests.test_train import feed, network, tensors, trained
+from rotbench.driver import Orders, report_writer, run_study
+from rotbench.engine import LocalEngine
+from rotbench.plan import make_plan
+from rotbench.price import Paces
+from rotbench.proof import Unproven, label_proof
+from rotbench.registry import load_registry
+from rotbench.source import parse_source
+from rotbench.store import Store
+from rotbench.study import understand
+from rotbench.terminal import Lines, Outlook
+from tests.program import ROOT, rotbench
+from tests.test_train import feed
 
 PLUGIN = '''
 from dataclasses import dataclass
@@ -197,17 +203,42 @@ def test_a_task_that_trains_another_network_fails_after_one_epoch_and_what_needs
     assert with_init(runs, "other")["status"] == "skipped"
 
 
-def test_an_optimiser_of_another_networks_parameters_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = make_optimizer
-    monkeypatch.setattr(
-        "rotbench.train.make_optimizer",
-        lambda parameters, *a, **k: real([copy.deepcopy(p) for p in parameters], *a, **k),
-    )
-    made = network()
-    before = tensors(made)
-    done = trained(made, feed(), Below())
-    with pytest.raises(Unproven, match="below trains layer4, but training changed none of its 15 tensors"):
-        freeze_proof("below", parameters_of(made), done.ever_trained, before, tensors(made))
+PLAIN = """
+title = "Plain"
+seeds = [0]
+[train]
+epochs = 1
+labels_per_class = 3
+updates = "epochs"
+[[matrix]]
+init = "random"
+freeze = { name = "below", batchnorm = "train" }
+"""
+
+
+def mistaken_command(store: Path, run_id: str, number: str) -> list[str]:
+    return [sys.executable, str(ROOT / "tests" / "mistaken_worker.py"), str(store), run_id, number]
+
+
+@pytest.mark.parametrize(
+    ("mistake", "words"),
+    [
+        ("wrong-variable", "freeze policy below trains layer4, but training changed none of its 15 tensors"),
+        ("ignored-labels", "labels_per_class = 3 was ignored: 132 images of class 3 were used, 1297 images in all"),
+    ],
+)
+def test_a_mistake_of_the_trainer_itself_fails_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mistake: str, words: str
+) -> None:
+    monkeypatch.setenv("MISTAKE", mistake)
+    study, faults = understand(parse_source(PLAIN, "study.toml"), Path())
+    made, store = make_plan(study, faults, load_registry(shipped_only=True), Path()), Store(tmp_path / "results")
+    store.create()
+    screen = Lines(made.runs, Outlook(made.runs, Paces(), 1), quiet=True)
+    ended = run_study(made, store, LocalEngine(mistaken_command), Orders(jobs=1), screen, "x", report_writer(store))
+    assert (ended.done, ended.failed) == (0, 1)
+    (run,) = json.loads((store.folder / "results.json").read_text())["runs"]
+    assert run["error"].startswith(words), run["error"]
 
 
 def test_a_number_of_labels_that_is_ignored_is_found_out() -> None:
