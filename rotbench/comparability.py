@@ -14,31 +14,28 @@ from typing import Any, Literal
 
 from rotbench.hookspecs import STAGES
 from rotbench.partner import alike, filled
-from rotbench.settings import TRAIN_KEYS
+from rotbench.recipe import (
+    JOINT,
+    SURROUNDINGS,
+    Run,
+    Value,
+    kept,
+    moved_between,
+    optimizer_moved,
+    own_plugins,
+    part,
+    schedule_moved,
+    schedules,
+    staleness,
+    value_words,
+    values_of,
+)
 from rotbench.trained import TrainedPhase, listed, trained_words
 
 Role = Literal["axis", "consequence", "confound"]
 Comparison = Literal["same settings", "tuned", "compute-matched"]
-Run = Mapping[str, Any]
 Variant = Mapping[str, Any]
 
-#: The settings that are one difference, under the name that stands first; all others stand for themselves.
-JOINT: Mapping[str, tuple[str, ...]] = {
-    "schedule": ("schedule", "step_epochs", "gamma", "milestones", "warmup_epochs"),
-    "optimizer": ("optimizer", "momentum", "nesterov"),
-    "model": ("name",),
-    "updates made": (),
-    "labelled images": (),
-}
-#: The settings of ``[train]`` that are compared one by one. ``test_each_epoch`` changes no weight: it says when the
-#: test images are looked at.
-PLAIN = tuple(
-    key
-    for key in TRAIN_KEYS
-    if key not in (*JOINT["schedule"], *JOINT["optimizer"], "precision", "updates", "test_each_epoch")
-)
-#: Where and with what a run was made: nothing that an init names.
-SURROUNDINGS = ("device", "threads", "torch", "torchvision", "data", "labelled images", "updates made")
 #: What else differs where these do: the number of updates, and which images are trained on.
 CHANGE_UPDATES = frozenset({"epochs", "batch_size", "labels_per_class", "validation", "updates", "data"})
 CHANGE_IMAGES = frozenset({"labels_per_class", "validation", "data"})
@@ -80,14 +77,6 @@ class Known:
     pretexts: Mapping[str, Mapping[str, Any]]
     baseline: tuple[str, ...]
     tune: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class _Value:
-    """A value to compare, and in words."""
-
-    key: Any
-    words: str
 
 
 def key_of(variant: Variant) -> str:
@@ -146,7 +135,7 @@ def same_start(variant: Variant, baseline: Variant, study: Known) -> bool:
     pairs = _pairs(variant, baseline, study)
     if not pairs or any(_named(one, other, study) != ["init"] for one, other in pairs):
         return False
-    starts = [[_kept(run, "start").get("backbone_sha256") for run in pair] for pair in pairs]
+    starts = [[kept(run, "start").get("backbone_sha256") for run in pair] for pair in pairs]
     both = [pair for pair in starts if None not in pair]
     return bool(both) and all(one == other for one, other in both)
 
@@ -162,14 +151,6 @@ def also_differs(found: Sequence[Difference]) -> str:
             values += f", in seed{'s' if len(difference.seeds) > 1 else ''} {numbers}"
         told.append(f"{difference.setting} ({values})")
     return listed(told)
-
-
-def value_words(value: Any) -> str:
-    """An axis' value in words: ``below (stage layer4, batchnorm train)``."""
-    if isinstance(value, Mapping) and "name" in value:
-        options = ", ".join(f"{key} {value_words(option)}" for key, option in value.items() if key != "name")
-        return f"{value['name']} ({options})" if options else str(value["name"])
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _rising(seeds: Iterable[int]) -> tuple[int, ...]:
@@ -207,7 +188,7 @@ def _axis_value(run: Run, key: str) -> Any:
     variant = filled(run["variant"])
     if key in variant:
         return variant[key]
-    return _part(run, "model").get(key) if key in ("name", "stem") else _part(run, "train").get(key)
+    return part(run, "model").get(key) if key in ("name", "stem") else part(run, "train").get(key)
 
 
 def _written(one: Run, other: Run, key: str) -> tuple[str, str]:
@@ -219,26 +200,15 @@ def _written(one: Run, other: Run, key: str) -> tuple[str, str]:
     return value_words(values[0]), value_words(values[1])
 
 
-def _part(run: Run, name: str) -> Mapping[str, Any]:
-    """A table of a run's settings, empty where it has none."""
-    part = run.get("settings", {}).get(name)
-    return part if isinstance(part, Mapping) else {}
-
-
-def _kept(run: Run, name: str) -> Mapping[str, Any]:
-    """A part of what a run recorded, empty where it recorded none."""
-    part = (run.get("provenance") or {}).get(name)
-    return part if isinstance(part, Mapping) else {}
-
-
 # Settings
 
 
 def _settings(one: Run, other: Run, axis: Sequence[str], bound: Sequence[str], *, matched: bool) -> list[Difference]:
     """The resolved settings in which two runs differ, and where and with what they were made."""
-    moved = _moved(_values(one), _values(other)) | _moved(_own_plugins(one), _own_plugins(other))
-    moved |= _optimizer_moved(one, other) | _schedule_moved(one, other, stretched=matched or "epochs" in bound)
-    moved |= _moved(_staleness(one), _staleness(other)) if bool(one.get("stale")) != bool(other.get("stale")) else {}
+    moved = moved_between(values_of(one), values_of(other)) | moved_between(own_plugins(one), own_plugins(other))
+    moved |= optimizer_moved(one, other) | schedule_moved(one, other, stretched=matched or "epochs" in bound)
+    if bool(one.get("stale")) != bool(other.get("stale")):
+        moved |= moved_between(staleness(one), staleness(other))
     roles: dict[str, Role] = {}
     for name in moved:
         owners = JOINT.get(name, (name,))
@@ -248,7 +218,7 @@ def _settings(one: Run, other: Run, axis: Sequence[str], bound: Sequence[str], *
             roles[name] = "consequence"
         else:
             roles[name] = "confound"
-    if matched and "schedule" in moved and _schedules(one, other) != "stretched":
+    if matched and "schedule" in moved and schedules(one, other) != "stretched":
         roles["schedule"] = "confound"
     _explain(roles, axis)
     return [
@@ -270,165 +240,12 @@ def _explain(roles: dict[str, Role], axis: Sequence[str]) -> None:
             del roles[name]
 
 
-def _moved(one: Mapping[str, _Value], other: Mapping[str, _Value]) -> dict[str, tuple[str, str]]:
-    """Of what both know, what differs: both values in words, where words tell them apart."""
-    return {
-        name: (value.words, other[name].words if other[name].words != value.words else "another")
-        for name, value in one.items()
-        if name in other and value.key != other[name].key
-    }
-
-
-def _values(run: Run, *, own_augmentation: bool = False) -> dict[str, _Value]:
-    """What a run knows of its settings and surroundings, but for its plugins and its schedule."""
-    train, model = _part(run, "train"), _part(run, "model")
-    found = {name: _Value(alike(train[name]), _words(name, train[name])) for name in PLAIN if name in train}
-    if own_augmentation:
-        found["augment"] = _Value("own", "by the task itself")
-    for name, key in (("model", "name"), ("stem", "stem")):
-        if key in model:
-            found[name] = _Value(model[key], str(model[key]))
-    if "updates" in train and train.get("labels_per_class") is not None:
-        found["updates"] = _Value(train["updates"], str(train["updates"]))
-    return found | _surroundings(run)
-
-
-def _words(name: str, value: Any) -> str:
-    if name == "augment":
-        return listed(value) if value else "none"
-    if name == "labels_per_class" and value is None:
-        return "all"
-    return f"{value:g}" if isinstance(value, float) else value_words(value)
-
-
-def _optimizer_moved(one: Run, other: Run) -> dict[str, tuple[str, str]]:
-    """The optimisers in words where they differ; two of SGD may differ in what both know of their momentum."""
-    trains = [_part(run, "train") for run in (one, other)]
-    if any("optimizer" not in train for train in trains):
-        return {}
-    names = [train["optimizer"] for train in trains]
-    inner = [key for key in ("momentum", "nesterov") if all(key in train for train in trains)]
-    if names[0] == names[1] and (
-        names[0] != "sgd" or all(alike(trains[0][key]) == alike(trains[1][key]) for key in inner)
-    ):
-        return {}
-    return {"optimizer": (_optimizer_words(trains[0]), _optimizer_words(trains[1]))}
-
-
-def _optimizer_words(train: Mapping[str, Any]) -> str:
-    name, momentum = str(train["optimizer"]), train.get("momentum")
-    if name != "sgd" or momentum is None:
-        return name
-    return f"sgd with {'Nesterov momentum' if train.get('nesterov') else 'momentum'} {momentum:g}"
-
-
-def _surroundings(run: Run) -> dict[str, _Value]:
-    """Data, machine, precision and versions.
-
-    Python's version and rotbench's own change no number: what does raises the version of results, and an older run is
-    stale.
-    """
-    provenance, data, versions = run.get("provenance") or {}, _kept(run, "data"), run.get("versions") or {}
-    dataset, fingerprint = _part(run, "dataset"), data.get("fingerprint", run.get("fingerprint"))
-    found = {}
-    if dataset and fingerprint is not None:
-        found["data"] = _Value([alike(dataset), fingerprint], f"{value_words(dataset)} {str(fingerprint)[:12]}")
-    if data.get("subset_sha256"):
-        found["labelled images"] = _Value(data["subset_sha256"], "one choice")
-    if provenance.get("updates") is not None:
-        found["updates made"] = _Value(provenance["updates"], f"{provenance['updates']:,}")
-    if run.get("device"):
-        # Two GPUs of one machine compute alike; which of them was free is chance.
-        kind = str(run["device"]).partition(":")[0]
-        found["device"] = _Value(kind, kind)
-    asked = _part(run, "train").get("precision")
-    precision = run.get("precision") or (asked if asked != "auto" else None)
-    if precision:
-        found["precision"] = _Value(precision, str(precision))
-    threads = provenance.get("threads", run.get("settings", {}).get("threads"))
-    if threads is not None:
-        found["threads"] = _Value(threads, str(threads))
-    for name in ("torch", "torchvision"):
-        if versions.get(name):
-            found[name] = _Value(versions[name], str(versions[name]))
-    return found
-
-
-def _own_plugins(run: Run) -> dict[str, _Value]:
-    """The freeze policy and, but for the pretext run that it names, the init."""
-    return {
-        name: _Value(alike(table), value_words(table))
-        for name in ("freeze", "init")
-        if (table := {key: value for key, value in _part(run, name).items() if key != "pretext"})
-    }
-
-
-def _staleness(run: Run) -> dict[str, _Value]:
-    """Whether a run was made by other plugin code, or with other data, than are there now."""
-    stale = run.get("stale")
-    return {"code or data": _Value(bool(stale), f"stale: {stale}" if stale else "current")}
-
-
-def _schedules(one: Run, other: Run) -> Literal["unknown", "same", "stretched", "other"]:
-    """How the learning rate falls on both sides; stretched: the same in proportion to the epochs."""
-    trains = [_part(run, "train") for run in (one, other)]
-    if any("schedule" not in train or "epochs" not in train for train in trains):
-        return "unknown"
-    by = trains[1]["epochs"] / trains[0]["epochs"]
-    first, second = _falling(trains[0]), _falling(trains[1])
-    if _fall_alike(first, second):
-        return "same"
-    if _fall_alike(_falling(trains[0], by), second) or _fall_alike(first, _falling(trains[1], 1 / by)):
-        return "stretched"
-    return "other"
-
-
-def _fall_alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether what both know of how the learning rate falls is the same."""
-    if {"milestones", "step_epochs"} <= set(one) ^ set(other):
-        return False
-    return all(one[key] == other[key] for key in one if key in other)
-
-
-def _falling(train: Mapping[str, Any], by: float = 1.0) -> dict[str, Any]:
-    """What has an effect of a schedule, its epochs times ``by``."""
-    found: dict[str, Any] = {"schedule": train["schedule"], "warmup_epochs": round(train.get("warmup_epochs", 0) * by)}
-    if train["schedule"] == "step":
-        if train.get("gamma") is not None:
-            found["gamma"] = train["gamma"]
-        if train.get("milestones"):
-            found["milestones"] = [round(epoch * by) for epoch in train["milestones"]]
-        elif train.get("step_epochs") is not None:
-            found["step_epochs"] = round(train["step_epochs"] * by)
-    return found
-
-
-def _schedule_moved(one: Run, other: Run, *, stretched: bool) -> dict[str, tuple[str, str]]:
-    """The schedules in words where they differ, and where ``stretched`` asks for it also those that were stretched."""
-    told = ("other", "stretched") if stretched else ("other",)
-    if _schedules(one, other) not in told:
-        return {}
-    return {"schedule": (_schedule_words(_part(one, "train")), _schedule_words(_part(other, "train")))}
-
-
-def _schedule_words(train: Mapping[str, Any]) -> str:
-    falling = _falling(train)
-    words = str(falling["schedule"])
-    if "gamma" in falling:
-        words += f" by {falling['gamma']:g}"
-    if "milestones" in falling:
-        words += f" after epochs {listed([str(epoch) for epoch in falling['milestones']])}"
-    elif "step_epochs" in falling:
-        words += f" every {falling['step_epochs']} epochs"
-    return words + (f" after a warm-up of {falling['warmup_epochs']}" if falling["warmup_epochs"] else "")
-
-
 # What is trained, and BatchNorm
 
 
 def _trained(one: Run, other: Run, moved: Collection[str], axis: Sequence[str], *, matched: bool) -> list[Difference]:
     """The trainable parameters, which are the freeze policy's doing, or the network's."""
-    counts = [_kept(run, "freeze").get("trainable_parameters") for run in (one, other)]
+    counts = [kept(run, "freeze").get("trainable_parameters") for run in (one, other)]
     phases = [_phases(run) for run in (one, other)]
     if None in counts or (counts[0] == counts[1] and (phases[0] == phases[1] or not all(phases))):
         return []
@@ -445,13 +262,13 @@ def _trained(one: Run, other: Run, moved: Collection[str], axis: Sequence[str], 
 
 
 def _phases(run: Run) -> list[TrainedPhase]:
-    phases = _kept(run, "freeze").get("phases") or ()
+    phases = kept(run, "freeze").get("phases") or ()
     return [TrainedPhase(phase["first"], tuple(phase["parts"]), phase["parameters"]) for phase in phases]
 
 
 def _frozen_stages(run: Run) -> frozenset[str]:
     """The stages of the backbone whose BatchNorm is frozen when training begins, as far as is known."""
-    freeze = _kept(run, "freeze")
+    freeze = kept(run, "freeze")
     if freeze.get("phases"):
         parts = set(freeze["phases"][0]["parts"])
         if "BatchNorm" in parts:
@@ -464,7 +281,7 @@ def _frozen_stages(run: Run) -> frozenset[str]:
 
 
 def _mode(run: Run) -> str | None:
-    mode = _kept(run, "freeze").get("batchnorm", _part(run, "freeze").get("batchnorm"))
+    mode = kept(run, "freeze").get("batchnorm", part(run, "freeze").get("batchnorm"))
     return None if mode is None else str(mode)
 
 
@@ -473,7 +290,7 @@ def _batchnorm_mode(one: Run, other: Run, axis: Sequence[str]) -> list[Differenc
     if "freeze" not in axis or not (_frozen_stages(one) and _frozen_stages(other)):
         return []
     modes = [_mode(run) for run in (one, other)]
-    policies = [{k: v for k, v in _part(run, "freeze").items() if k != "batchnorm"} for run in (one, other)]
+    policies = [{k: v for k, v in part(run, "freeze").items() if k != "batchnorm"} for run in (one, other)]
     if modes[0] is None or modes[1] is None or modes[0] == modes[1] or alike(policies[0]) == alike(policies[1]):
         return []
     return [Difference(MODE, "confound", modes[0], modes[1])]
@@ -495,7 +312,7 @@ def _statistics(one: Run, other: Run) -> list[Difference]:
 
 def _as_built(run: Run, stages: frozenset[str]) -> frozenset[str] | None:
     """Of the frozen ``stages`` those whose running statistics no image has made; None where that was not recorded."""
-    start = _kept(run, "start")
+    start = kept(run, "start")
     if start.get("origins"):
         built = {
             _stage_of(name)
@@ -511,7 +328,7 @@ def _as_built(run: Run, stages: frozenset[str]) -> frozenset[str] | None:
 
 
 def _statistics_words(run: Run, built: frozenset[str], stages: frozenset[str]) -> str:
-    start = _kept(run, "start")
+    start = kept(run, "start")
     pretrained = start["origins"].get("parent") if start.get("origins") else start.get("parent")
     source = "of the pretraining" if pretrained else "set by the init"
     if not built:
@@ -532,7 +349,7 @@ def _in_order(stages: Collection[str]) -> list[str]:
 
 
 def _parent_name(run: Run) -> str | None:
-    name = _part(run, "init").get("pretext")
+    name = part(run, "init").get("pretext")
     return name if isinstance(name, str) else None
 
 
@@ -575,7 +392,7 @@ def _pretraining(one: Run, other: Run, study: Known, axis: Sequence[str]) -> lis
         return []
     named, around, own = _levels(chains[0], chains[1], study)
     # An axis names one thing. Where the init treats its weights in another way, that is it.
-    plain = not _moved(_start_of(one), _start_of(other))
+    plain = not moved_between(_start_of(one), _start_of(other))
     can_name = "init" in axis and plain
     names = "pretraining task" if "pretraining task" in named else next(iter(named), "")
     free = can_name and (len(named) == 1 or names == "pretraining task")
@@ -587,16 +404,16 @@ def _pretraining(one: Run, other: Run, study: Known, axis: Sequence[str]) -> lis
     return found + [Difference(name, "confound", *values) for name, values in around.items()]
 
 
-def _start_of(run: Run) -> dict[str, _Value]:
+def _start_of(run: Run) -> dict[str, Value]:
     """The init without the pretext run that it names."""
-    return {name: value for name, value in _own_plugins(run).items() if name == "init"}
+    return {name: value for name, value in own_plugins(run).items() if name == "init"}
 
 
 def _chain_words(chain: Sequence[Run]) -> str:
     """``rotation: task rotation, 45 epochs``; a chain from its end."""
     told = []
     for run in chain:
-        task, epochs = _part(run, "task").get("name"), _part(run, "train").get("epochs")
+        task, epochs = part(run, "task").get("name"), part(run, "train").get("epochs")
         about = [f"task {task}" if task else "", f"{epochs} epochs" if epochs else ""]
         known_of = ", ".join(filter(None, about))
         told.append(f"{run['variant']['pretext']}{': ' if known_of else ''}{known_of}")
@@ -627,24 +444,26 @@ def _levels(one: Sequence[Run], other: Sequence[Run], study: Known) -> tuple[_To
 
 def _pretext_moved(one: Run, other: Run, study: Known) -> _Told:
     """What two pretext runs differ in, without what follows from it."""
-    moved = _moved(_task(one, other), _task(other, one))
-    sides = [_values(run, own_augmentation=_augments(run, study)) for run in (one, other)]
-    moved |= _moved(*sides) | _optimizer_moved(one, other) | _schedule_moved(one, other, stretched=False)
+    moved = moved_between(_task(one, other), _task(other, one))
+    sides = [values_of(run, own_augmentation=_augments(run, study)) for run in (one, other)]
+    moved |= moved_between(*sides) | optimizer_moved(one, other) | schedule_moved(one, other, stretched=False)
     if (_parent_name(one) is None) == (_parent_name(other) is None):
-        moved |= _moved(_start_of(one), _start_of(other))  # else one of them is pretrained, which is told as that
+        moved |= moved_between(
+            _start_of(one), _start_of(other)
+        )  # else one of them is pretrained, which is told as that
     for name, causes in (("updates made", CHANGE_UPDATES), ("labelled images", CHANGE_IMAGES)):
         if causes & set(moved):
             moved.pop(name, None)
     return moved
 
 
-def _task(run: Run, other: Run) -> dict[str, _Value]:
+def _task(run: Run, other: Run) -> dict[str, Value]:
     """The task in words, with its options where the other's has the same name."""
-    task = _part(run, "task")
+    task = part(run, "task")
     if not task:
         return {}
-    words = value_words(task) if task.get("name") == _part(other, "task").get("name") else str(task.get("name"))
-    return {"task": _Value(alike(task), words)}
+    words = value_words(task) if task.get("name") == part(other, "task").get("name") else str(task.get("name"))
+    return {"task": Value(alike(task), words)}
 
 
 def _augments(run: Run, study: Known) -> bool:
@@ -652,7 +471,7 @@ def _augments(run: Run, study: Known) -> bool:
 
 
 def _asked_precision(one: Run, other: Run) -> bool:
-    asked = [_part(run, "train").get("precision") for run in (one, other)]
+    asked = [part(run, "train").get("precision") for run in (one, other)]
     return asked[0] != asked[1]
 
 
@@ -660,7 +479,7 @@ def _labels(one: Run, other: Run, study: Known) -> list[Difference]:
     """Pretraining with the labels of all images, on one side, of a study that trains with those of a few."""
     words = []
     for run in (one, other):
-        few = _part(run, "train").get("labels_per_class")
+        few = part(run, "train").get("labels_per_class")
         if few is None:
             return []
         learnt = any(_learns_labels(parent, study) for parent in _chain(run, study))

@@ -29,12 +29,11 @@ from rotbench.inference import (
     verdict,
 )
 from rotbench.partner import MATCHED, matches, matches_all, pair_up
+from rotbench.recipe import value_words
 
 Variant = dict[str, Any]
 Run = dict[str, Any]
 Results = dict[str, Any]
-
-value_words = comparability.value_words
 
 
 @dataclass(frozen=True)

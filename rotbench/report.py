@@ -18,7 +18,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from rotbench import compare, inference
+from rotbench import compare, inference, recipe
 from rotbench.answer import comparability_rows, sentences
 from rotbench.compare import Results, Run, as_written
 from rotbench.drawings import drawings, scored_part
@@ -135,7 +135,7 @@ def environment() -> jinja2.Environment:
         "short": lambda digest: digest[:12],
         "grouped": lambda number: f"{number:,}",
         "significant": lambda number: f"{number:.3g}",
-        "words": compare.value_words,
+        "words": recipe.value_words,
         "trained": lambda phases: trained_words([TrainedPhase(**phase) for phase in phases]),
         "compact": lambda value: json.dumps(value, ensure_ascii=False),
     }

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from rotbench import compare, figures, inference
+from rotbench import compare, figures, inference, recipe
 from rotbench.compare import Contrast, Results, Run, VariantSummary, as_written
 from rotbench.drawings import scored_part, seed_lines
 from rotbench.partner import MATCHED, matches_all
@@ -149,7 +149,7 @@ def settings_table(runs: Sequence[Run]) -> list[tuple[str, list[tuple[str, int]]
     table: dict[str, dict[str, int]] = {}
     for run in runs:
         for name, value in _flat(run["settings"]):
-            words = compare.value_words(value)
+            words = recipe.value_words(value)
             values = table.setdefault(name, {})
             values[words] = values.get(words, 0) + 1
     return [(name, list(values.items())) for name, values in table.items()]

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from rotbench import comparability, compare, report
+from rotbench import comparability, compare, recipe, report
 from rotbench.answer import comparability_rows, sentences
 from rotbench.comparability import AS_BUILT, Difference, also_differs
 from rotbench.plan import make_plan
@@ -197,7 +197,7 @@ def test_each_thing_that_a_contrast_does_not_name_is_a_confound(
 
 def test_every_setting_and_surrounding_has_been_a_confound() -> None:
     tried = {name for name, *_ in CONFOUNDS}
-    everything = {*comparability.PLAIN, *comparability.JOINT, *comparability.SURROUNDINGS}
+    everything = {*recipe.PLAIN, *recipe.JOINT, *recipe.SURROUNDINGS}
     assert everything | {"stem", "updates", "freeze", "precision", "code or data"} == tried
     assert (len(tried), len(CONFOUNDS)) == (23, 30)
 
