@@ -93,7 +93,7 @@ ORDER = [
     "cli",
     "__main__",
 ]
-WITHOUT_TORCH = ORDER[: ORDER.index("report") + 1]
+WITHOUT_TORCH = ORDER[: ORDER.index("streams")]
 HEAVY = {"torch", "torchvision", "matplotlib", "pandas", "sklearn", "scipy"}
 
 
