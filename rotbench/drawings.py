@@ -6,13 +6,25 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from markupsafe import Markup
-
 from rotbench import compare, figures, inference
 from rotbench.compare import Contrast, Results, Run, Variant, VariantSummary, as_written
 from rotbench.partner import matches_all
 from rotbench.wording import (
     variant_labels,
+)
+
+#: Every figure that a page can have.
+NAMES = (
+    "finals",
+    "differences",
+    "curves",
+    "curves-images",
+    "curves-seconds",
+    "curves-test-loss",
+    "curves-train-accuracy",
+    "curves-train-loss",
+    "pretexts",
+    "transfer",
 )
 
 #: What is said beside a contrast's label of the partner that it has.
@@ -21,13 +33,13 @@ COMPARISONS = {"same settings": "", "tuned": ", each at its best", "compute-matc
 
 def drawings(
     results: Results, summaries: Sequence[VariantSummary], contrasts: Sequence[Contrast], labels: Mapping[str, str]
-) -> dict[str, Markup]:
-    """Each figure by its name; empty where there is nothing to draw."""
+) -> dict[str, figures.Drawing]:
+    """Each figure by its name; only those for which there is something to draw."""
     study = results["study"]
     variants = [summary.variant for summary in summaries]
     styles = styles_of(variants)
     keys = {as_written(variant): f"v{place}" for place, variant in enumerate(variants)}
-    drawn: dict[str, str] = {}
+    drawn: dict[str, figures.Drawing] = {}
 
     rows = [
         figures.Row(
@@ -68,8 +80,17 @@ def drawings(
     pretexts = pretext_panels(results)
     if pretexts:
         drawn["pretexts"] = figures.curves("pretexts", "Pretext score by epoch", pretexts, alone=True)
-    names = ("finals", "differences", "curves", "pretexts")
-    return {name: Markup(drawn.get(name, "")) for name in names}  # noqa: S704 -- our own SVG, its texts escaped
+    return drawn
+
+
+def series_of(summaries: Sequence[VariantSummary], labels: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The downstream variants in the study's order: the key that is in the ids of figures, label and style of each."""
+    variants = [summary.variant for summary in summaries]
+    styles = styles_of(variants)
+    return [
+        {"key": f"v{place}", "label": labels[as_written(variant)], "style": styles[as_written(variant)]}
+        for place, variant in enumerate(variants)
+    ]
 
 
 def styles_of(variants: Sequence[Variant]) -> dict[str, int]:

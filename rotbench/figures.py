@@ -1,9 +1,9 @@
-"""The report's figures: matplotlib drawings as SVG elements that are put into the page as they are.
+"""The report's figures, and how they are saved: as an element of the page, as an SVG file, as a PDF file.
 
-Each figure is a string with one ``<svg>`` element. Its ids start with the figure's name, so that two figures can
-stand in one page; what matplotlib draws in black takes the page's text colour, so that it also reads on a dark page;
-every series is a group with an id of its own and a title that a browser shows on hovering. The same input gives the
-same bytes.
+In the page a figure is one ``<svg>`` element. What matplotlib draws in black takes the page's text colour, so that it
+also reads on a dark page; as a file it stays black. The ids of an SVG start with the figure's name, so that two
+figures can stand in one page, and every series is a group with an id of its own and a title that a browser shows on
+hovering. The same input gives the same bytes, whatever was saved before.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import math
 import re
 import textwrap
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ParamSpec
 from xml.etree import ElementTree
@@ -53,7 +54,12 @@ LONGEST_LABEL = 44
 LONGEST_ROW_LINE = 28
 GREY = "#8a8a8a"
 #: Text stays text, and a name with two dollar signs is no formula.
-SETTINGS: dict[Any, Any] = {"svg.fonttype": "none", "text.parse_math": False}
+SETTINGS: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "pdf.fonttype": 42,
+    "text.parse_math": False,
+    "path.simplify": False,  # a line keeps a vertex an epoch
+}
 
 P = ParamSpec("P")
 
@@ -104,15 +110,41 @@ class Row:
     faint: bool = False
 
 
-def _with_own_settings(draw: Callable[P, str]) -> Callable[P, str]:
-    """Draw with matplotlib's defaults and ours, whatever settings a user or a caller has."""
+@dataclass(frozen=True, eq=False)
+class Drawing:
+    """A figure, its name and title, and by id the words that a browser shows on hovering over a series.
+
+    It is laid out: saving it does not change it.
+    """
+
+    name: str
+    title: str
+    figure: Figure
+    titles: Mapping[str, str]
+
+
+@contextmanager
+def _own_settings(further: dict[Any, Any] | None = None) -> Iterator[None]:
+    """Matplotlib's defaults and ours, whatever settings a user or a caller has."""
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(SETTINGS)
+        matplotlib.rcParams.update(further or {})
+        # Who reads the drawing may have glyphs that the font matplotlib measures with has not.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        yield
+
+
+def _with_own_settings(draw: Callable[P, Drawing]) -> Callable[P, Drawing]:
+    """Draw with :func:`_own_settings`, and lay out once: other formats measure letters otherwise."""
 
     @functools.wraps(draw)
-    def drawn(*args: P.args, **kwargs: P.kwargs) -> str:
-        with matplotlib.rc_context():
-            matplotlib.rcdefaults()
-            matplotlib.rcParams.update(SETTINGS)
-            return draw(*args, **kwargs)
+    def drawn(*args: P.args, **kwargs: P.kwargs) -> Drawing:
+        with _own_settings():
+            drawing = draw(*args, **kwargs)
+            drawing.figure.draw_without_rendering()
+            drawing.figure.set_layout_engine("none")
+            return drawing
 
     return drawn
 
@@ -126,7 +158,7 @@ def mean_curve(lines: Sequence[Line]) -> list[Estimate]:
 
 
 @_with_own_settings
-def curves(name: str, title: str, panels: Sequence[Panel], alone: bool = False) -> str:
+def curves(name: str, title: str, panels: Sequence[Panel], alone: bool = False) -> Drawing:
     """Values by epoch: a thin line a seed, the mean over seeds and its 95 % t band.
 
     ``alone`` says that each panel has a scale of its own; otherwise all share one.
@@ -157,7 +189,7 @@ def curves(name: str, title: str, panels: Sequence[Panel], alone: bool = False) 
         for s in entries.values()
     ]
     _legend(figure, handles, list(entries), columns=min(4, len(entries)))
-    return _svg(figure, name, title, titles)
+    return Drawing(name, title, figure, titles)
 
 
 def _curve_panel(axes: Axes, panel: Panel, seed_lines: bool, titles: dict[str, str]) -> None:
@@ -218,7 +250,7 @@ def _direct_labels(axes: Axes, panel: Panel) -> None:
 
 
 @_with_own_settings
-def dots(name: str, title: str, rows: Sequence[Row], chance: float | None) -> str:
+def dots(name: str, title: str, rows: Sequence[Row], chance: float | None) -> Drawing:
     """Final accuracies, best on top: mean, 95 % t interval, single seeds as small dots, published ones as diamonds."""
     ordered = sorted(rows, key=lambda row: row.estimate.mean)
     figure, axes, titles = _row_figure(ordered, [_percent(row.estimate.mean, 1) for row in ordered])
@@ -239,11 +271,11 @@ def dots(name: str, title: str, rows: Sequence[Row], chance: float | None) -> st
     if any(row.references for row in ordered):
         diamond = Line2D([], [], marker="D", markersize=4.5, markerfacecolor="none", color="black", linestyle="none")
         _legend(figure, [diamond], ["published"], columns=1)
-    return _svg(figure, name, title, titles)
+    return Drawing(name, title, figure, titles)
 
 
 @_with_own_settings
-def differences(name: str, title: str, rows: Sequence[Row], margin: float) -> str:
+def differences(name: str, title: str, rows: Sequence[Row], margin: float) -> Drawing:
     """Paired differences to the baseline with 95 % t intervals, a line at zero and the band of the margin."""
     ordered = list(reversed(rows))
     figure, axes, titles = _row_figure(ordered, [_points(row.estimate.mean) for row in ordered])
@@ -255,7 +287,7 @@ def differences(name: str, title: str, rows: Sequence[Row], margin: float) -> st
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _points(value, digits=3) if value else "0"))
     axes.set_xlabel("difference, percentage points")
-    return _svg(figure, name, title, titles)
+    return Drawing(name, title, figure, titles)
 
 
 def _row_figure(rows: Sequence[Row], means: Sequence[str]) -> tuple[Figure, Axes, dict[str, str]]:
@@ -378,48 +410,68 @@ def _two_lines(label: str) -> str:
     return "\n".join(lines)
 
 
-def _svg(figure: Figure, name: str, title: str, titles: Mapping[str, str]) -> str:
-    """Draw ``figure`` and make its SVG an element of a page (see the module's head)."""
-    stream = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": name}), warnings.catch_warnings():
-        # The browser has glyphs that the font matplotlib measures with has not.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
-    return _element(stream.getvalue(), name, title, titles)
-
-
-def _element(drawing: str, name: str, title: str, titles: Mapping[str, str]) -> str:
-    root = ElementTree.fromstring(drawing)  # noqa: S314 -- matplotlib's own drawing, a line above
+def page_svg(drawing: Drawing) -> str:
+    """An ``<svg>`` element to be put into a page as it is: its colours are the page's."""
+    root = _drawn(drawing)
+    width = float(root.attrib.pop("width").removesuffix("pt"))
+    root.attrib.pop("height")
+    root.attrib.pop("version", None)
     for parent in list(root.iter()):
         for child in list(parent):
-            # The style element would apply to the whole page, and the metadata name the drawing program.
-            if child.tag in (f"{{{SVG}}}style", f"{{{SVG}}}metadata"):
+            if child.tag == f"{{{SVG}}}style":  # it would apply to the whole page
                 parent.remove(child)
+    for node in root.iter():
+        for key in ("clip-path", "style"):
+            if key in node.attrib:
+                node.set(key, _adaptable(node.attrib[key]))
+    root.set("style", f"--natural: {width / 72:.2f}in")
+    root.set("class", "figure")
+    root.set("fill", "currentColor")
+    root.set("stroke-linejoin", "round")
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def svg_file(drawing: Drawing) -> bytes:
+    """An SVG file that stands alone: black on nothing, text as text."""
+    made: bytes = ElementTree.tostring(_drawn(drawing), encoding="utf-8", xml_declaration=True)
+    return made + b"\n"
+
+
+def pdf_file(drawing: Drawing) -> bytes:
+    """A PDF file of one page as large as the figure, its fonts embedded, without a date or a program's name."""
+    stream = io.BytesIO()
+    unsaid = dict.fromkeys(("Creator", "Producer", "CreationDate"))
+    with _own_settings():
+        drawing.figure.savefig(stream, format="pdf", transparent=True, metadata={**unsaid, "Title": drawing.title})
+    return stream.getvalue()
+
+
+def _drawn(drawing: Drawing) -> ElementTree.Element:
+    """The drawing as SVG without metadata, its ids prefixed, its series titled."""
+    stream = io.StringIO()
+    with _own_settings({"svg.hashsalt": drawing.name}):
+        drawing.figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
+    root = ElementTree.fromstring(stream.getvalue())  # noqa: S314 -- matplotlib's own drawing, a line above
+    for child in root.findall(f"{{{SVG}}}metadata"):  # it names the drawing program
+        root.remove(child)
     for node in root.iter():
         for key, value in node.attrib.items():
             # Of coordinates a hundredth of a point is enough; what labels say is text and stays as it is.
             node.set(key, re.sub(r"\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", value))
         own = node.get("id")
         if own is not None:
-            if own in titles:
-                _add_title(node, titles[own])
-            node.set("id", f"{name}-{own}")
+            if own in drawing.titles:
+                _add_title(node, drawing.titles[own])
+            node.set("id", f"{drawing.name}-{own}")
         if HREF in node.attrib:
-            node.set("href", f"#{name}-{node.attrib.pop(HREF)[1:]}")
+            node.set("href", f"#{drawing.name}-{node.attrib.pop(HREF)[1:]}")
         for key in ("clip-path", "style"):
             if key in node.attrib:
-                node.set(key, _adaptable(node.attrib[key].replace("url(#", f"url(#{name}-")))
-    width = float(root.attrib.pop("width").removesuffix("pt"))
-    root.attrib.pop("height")
-    root.attrib.pop("version", None)
-    root.set("style", f"--natural: {width / 72:.2f}in")
-    root.set("class", "figure")
+                node.set(key, node.attrib[key].replace("url(#", f"url(#{drawing.name}-"))
     root.set("role", "img")
-    root.set("aria-labelledby", f"{name}-title")
-    root.set("fill", "currentColor")
-    root.set("stroke-linejoin", "round")
-    _add_title(root, title).set("id", f"{name}-title")
-    return ElementTree.tostring(root, encoding="unicode")
+    root.set("aria-labelledby", f"{drawing.name}-title")
+    _add_title(root, drawing.title).set("id", f"{drawing.name}-title")
+    return root
 
 
 def _adaptable(style: str) -> str:

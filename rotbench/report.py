@@ -21,8 +21,9 @@ from markupsafe import Markup
 from rotbench import compare, inference, recipe
 from rotbench.answer import comparability_rows, sentences
 from rotbench.compare import Results, Run, as_written
-from rotbench.drawings import drawings, scored_part
+from rotbench.drawings import NAMES, drawings, scored_part, series_of
 from rotbench.evidence import proof, seed_rows
+from rotbench.figures import page_svg
 from rotbench.resources import templates_folder
 from rotbench.tables import (
     curve_table,
@@ -71,6 +72,7 @@ def render(results: Results) -> str:
     by_id = {run["id"]: run for run in runs}
     proofs = [proof(run, by_id) for run in runs if "start" in run["provenance"]]
     seeds = seed_rows(runs)
+    drawn = drawings(results, summaries, contrasts, labels)
     template = environment().get_template("report.html.j2")
     return template.render(
         rotbench=results["rotbench"],
@@ -87,7 +89,9 @@ def render(results: Results) -> str:
         least_p=min((2.0 ** (1 - contrast.n) for contrast in contrasts if contrast.p is not None), default=None),
         margin=study.get("margin", inference.MARGIN),
         finals=final_rows(results, summaries, contrasts, labels),
-        figures=drawings(results, summaries, contrasts, labels),
+        # Our own SVG, its texts escaped.
+        figures={name: Markup(page_svg(drawn[name]) if name in drawn else "") for name in NAMES},  # noqa: S704
+        series=series_of(summaries, labels),
         curve_table=curve_table(results, "downstream", labels),
         pretext_rows=pretext_rows(results),
         pretext_table=curve_table(results, "pretext", pretext_labels(results)),

@@ -30,13 +30,17 @@ def row(key: str, label: str, *values: float) -> figures.Row:
     return figures.Row(key, label, 0, values, mean_interval(values), references=((0.64, "a paper"),))
 
 
-def all_figures(label: str = "rotation") -> dict[str, str]:
+def all_drawings(label: str = "rotation") -> dict[str, figures.Drawing]:
     return {
         "curves": figures.curves("curves", "Curves", [panel(label, label), panel("other", "second", first=2)]),
         "pretexts": figures.curves("pretexts", "Scores", [panel(label)], alone=True),
         "finals": figures.dots("finals", "Finals", [row("v0", label, 0.6, 0.62), row("v1", "random", 0.4)], 0.1),
         "differences": figures.differences("differences", "Differences", [row("v0", label, 0.2, 0.18)], 0.01),
     }
+
+
+def all_figures(label: str = "rotation") -> dict[str, str]:
+    return {name: figures.page_svg(drawing) for name, drawing in all_drawings(label).items()}
 
 
 def parsed(svg: str) -> ElementTree.Element:
@@ -110,7 +114,7 @@ def test_the_mean_ends_where_the_first_finished_seed_stopped() -> None:
 def test_many_seeds_are_drawn_as_mean_and_band_alone() -> None:
     lines = tuple(line(seed, 0.2, 0.3 + seed / 1000) for seed in range(101))
     crowd = figures.Panel("", (figures.Series("v0", "rotation", 0, lines),), (), "test accuracy", per_cent=True)
-    found = ids(figures.curves("curves", "Curves", [crowd]))
+    found = ids(figures.page_svg(figures.curves("curves", "Curves", [crowd])))
     assert "curves-v0-mean" in found
     assert not [name for name in found if "seed" in name]
 
@@ -134,8 +138,37 @@ def test_numbers_in_labels_are_not_rounded() -> None:
 def test_the_axis_of_accuracies_ends_where_accuracies_do() -> None:
     """Two seeds forty points apart have a t interval of plus and minus 254 points."""
     row = figures.Row("a", "a", 0, (0.3, 0.7), mean_interval([0.3, 0.7]))
-    drawn = figures.dots("finals", "Finals", [row], 0.1)
+    drawn = figures.page_svg(figures.dots("finals", "Finals", [row], 0.1))
     ticks = {int(number) for number in re.findall(r">(-?\d+) %<", drawn.replace("\u2212", "-").replace("\u00a0", " "))}
     assert ticks
     assert min(ticks) >= 0
     assert max(ticks) <= 100
+
+
+def test_a_figure_is_saved_the_same_in_any_order_and_under_any_settings() -> None:
+    savers = (figures.page_svg, figures.svg_file, figures.pdf_file)
+    first = {save: {name: save(drawing) for name, drawing in all_drawings().items()} for save in savers}
+    again = all_drawings()
+    for order in (savers, savers[::-1], savers):
+        for save in order:
+            with matplotlib.rc_context({"font.size": 20, "svg.fonttype": "path", "pdf.fonttype": 3}):
+                assert {name: save(drawing) for name, drawing in again.items()} == first[save]
+
+
+def test_a_file_stands_alone_in_black_with_its_text_as_text_and_without_a_date() -> None:
+    for drawing in all_drawings().values():
+        svg = figures.svg_file(drawing).decode()
+        assert svg.startswith("<?xml version='1.0' encoding='utf-8'?>")
+        root = ElementTree.fromstring(svg.encode())  # noqa: S314 -- drawn here
+        assert root.tag == f"{SVG}svg"
+        assert re.fullmatch(r"[\d.]+pt", root.attrib["width"])
+        assert "currentColor" not in svg
+        assert "var(" not in svg
+        assert "<metadata" not in svg
+        assert "Matplotlib" not in svg
+        assert {"rotation", "random"} & set(texts(figures.page_svg(drawing))) <= set(texts(svg.partition("?>")[2]))
+        pdf = figures.pdf_file(drawing)
+        assert pdf.startswith(b"%PDF")
+        assert b"/FontFile2" in pdf
+        assert b"/Type3" not in pdf
+        assert not re.search(rb"CreationDate|Matplotlib|Producer", pdf)
