@@ -210,8 +210,8 @@ def report(out: Path, as_json: bool) -> None:
         raise BadInput(f"{out} holds no study", "Give the results folder of one with --out.") from None
     report_writer(store)()
     if as_json:
-        from rotbench.compare import summary
         from rotbench.evidence import proof_summary
+        from rotbench.summary import summary
 
         click.echo(json.dumps({**summary(results), **proof_summary(results)}, indent=1, allow_nan=False))
     else:

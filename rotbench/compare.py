@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from rotbench import comparability
 from rotbench.comparability import Comparison, Difference, Known, confounds, same_start
+from rotbench.curve import scored_part, seed_curves
 from rotbench.inference import (
     MARGIN,
     SEEDS_WITHOUT_NORMALITY,
@@ -29,7 +30,9 @@ from rotbench.inference import (
     verdict,
 )
 from rotbench.partner import MATCHED, matches, matches_all, pair_up
+from rotbench.power import SeedsNeeded, seeds_needed
 from rotbench.recipe import value_words
+from rotbench.saving import Saving, Training, saving
 
 Variant = dict[str, Any]
 Run = dict[str, Any]
@@ -96,6 +99,10 @@ class Contrast:
     difference of two runs on the test images. ``comparability`` is all that the sides differ in besides their
     accuracies; where that is more than the axis and what follows from it, the contrast is confounded. ``same_start``:
     at each seed both sides start from the same weights, though the init is what they are compared for.
+
+    Beside the final accuracies, and never part of the verdict: ``at_start`` is the paired difference after epoch 1,
+    ``saving`` how much sooner the baseline's final accuracy is reached, ``seeds_needed`` the number of seeds that would
+    show a difference of the margin, where this one is not resolved.
     """
 
     variant: Variant
@@ -118,6 +125,9 @@ class Contrast:
     pairs: tuple[ImagePair, ...] = ()
     comparability: tuple[Difference, ...] = ()
     same_start: bool = False
+    at_start: Estimate | None = None
+    saving: Saving | None = None
+    seeds_needed: SeedsNeeded | None = None
 
     @property
     def confounds(self) -> tuple[Difference, ...]:
@@ -339,7 +349,60 @@ def contrasts(results: Results) -> tuple[Contrast, ...]:
             family.append(contrast(sides[0], sides[1], known, "compute-matched"))
     runs_of = {as_written(variant): runs for variant, runs in by_variant(results["runs"], "downstream")}
     family = [replace(item, pairs=_pairs(item, runs_of, results.get("pairs", []))) for item in family]
-    return judge(family, study.get("margin", MARGIN), study.get("primary"))
+    margin = study.get("margin", MARGIN)
+    trainings = {key: _training(of[key], runs, results["runs"]) for key, runs in runs_of.items()}
+    return tuple(_with_course(item, trainings, margin) for item in judge(family, margin, study.get("primary")))
+
+
+def _training(summary: VariantSummary, runs: Sequence[Run], all_runs: Sequence[Run]) -> Training | None:
+    """How the finished runs of a variant were trained; None where they were not trained alike, or none has finished."""
+    by_id = {run["id"]: run for run in all_runs}
+    done = [run for run in runs if finished(run) and run["seed"] in summary.accuracies]
+    lengths = {len(run["history"]) for run in done}
+    pretraining = {_pretraining_epochs(run, by_id) for run in done}
+    if len(lengths) != 1 or len(pretraining) != 1:
+        return None
+    schedules = {run["settings"].get("train", {}).get("schedule") for run in done}
+    return Training(
+        curves=seed_curves(done, scored_part(all_runs)),
+        epochs=lengths.pop(),
+        pretraining_epochs=pretraining.pop(),
+        flops=summary.training_flops,
+        pretraining_flops=summary.pretraining_flops,
+        to_the_end="cosine" in schedules,
+    )
+
+
+def _pretraining_epochs(run: Run, by_id: Mapping[str, Run]) -> int:
+    """Epochs of the pretext runs that a run rests on; those of a run that is not known are not counted."""
+    epochs = 0
+    while run["needs"] and run["needs"][0] in by_id:
+        run = by_id[run["needs"][0]]
+        epochs += len(run["history"])
+    return epochs
+
+
+def _with_course(item: Contrast, trainings: Mapping[str, Training | None], margin: float) -> Contrast:
+    """``item`` with what its curves tell, and with the seeds that it lacks where it is not resolved."""
+    if item.verdict == "not resolved":
+        values = list(item.differences.values())
+        item = replace(item, seeds_needed=seeds_needed(float(np.std(values, ddof=1)), len(values), margin))
+    sides = trainings.get(as_written(item.variant)), trainings.get(as_written(item.baseline))
+    variant, baseline = sides
+    if variant is None or baseline is None or item.comparison != "same settings":
+        return item
+    if item.same_start or item.confounds or item.reason == "diverged":
+        return item
+    starts = [
+        variant.curves[seed][0] - baseline.curves[seed][0]
+        for seed in item.differences
+        if seed in variant.curves and seed in baseline.curves
+    ]
+    return replace(
+        item,
+        at_start=mean_interval(starts) if starts and min(variant.epochs, baseline.epochs) > 1 else None,
+        saving=saving(variant, baseline),
+    )
 
 
 def _pairs(item: Contrast, runs_of: Mapping[str, Sequence[Run]], pairs: Sequence[Run]) -> tuple[ImagePair, ...]:
@@ -394,74 +457,6 @@ def without_partner(results: Results) -> tuple[Variant, ...]:
     return tuple(
         dict(variant) for variant, found in pair_up(all_variants, results["study"]["baseline"]) if len(found) != 1
     )
-
-
-def summary(results: Results) -> dict[str, Any]:
-    """What the page says, as plain JSON: fractions at full precision, null where there is no number."""
-    return {
-        "variants": [
-            {
-                "variant": item.variant,
-                "n": item.n,
-                "planned": item.planned,
-                "validation": item.validation,
-                "spread_between": item.spread_between,
-                "spread_within": item.spread_within,
-                "mean": item.estimate.mean if item.estimate else None,
-                "interval": _pair(item.estimate.interval if item.estimate else None),
-                "accuracies": [{"seed": seed, "test_accuracy": value} for seed, value in item.accuracies.items()],
-                "first_epoch": item.first_epoch,
-                "trainable_parameters": item.trainable_parameters,
-                "training_flops": item.training_flops,
-                "pretraining_flops": item.pretraining_flops,
-                "standard_error": item.standard_error,
-                "diverged": item.diverged,
-                "one_set_of_weights": item.one_set_of_weights,
-            }
-            for item in variants(results)
-        ],
-        "contrasts": [
-            {
-                "variant": item.variant,
-                "baseline": item.baseline,
-                "comparison": item.comparison,
-                "chosen_from": item.chosen_from,
-                "exploratory": item.exploratory,
-                "n": item.n,
-                "planned": item.planned,
-                "difference": item.difference,
-                "interval": _pair(item.interval),
-                "p": item.p,
-                "p_t": item.p_t,
-                "p_holm": item.p_holm,
-                "verdict": item.verdict,
-                "reason": item.reason,
-                "assumes_normality": item.assumes_normality,
-                "standard_error": item.standard_error,
-                "differences": [{"seed": seed, "difference": value} for seed, value in item.differences.items()],
-                "pairs": [{**asdict(pair), "mcnemar": pair.mcnemar} for pair in item.pairs],
-                "comparability": {
-                    told: [_differing(difference) for difference in item.comparability if difference.role == role]
-                    for told, role in (("axis", "axis"), ("consequences", "consequence"), ("confounds", "confound"))
-                },
-            }
-            for item in contrasts(results)
-        ],
-        "without_partner": list(without_partner(results)),
-    }
-
-
-def _differing(difference: Difference) -> dict[str, Any]:
-    return {
-        "setting": difference.setting,
-        "variant": difference.variant,
-        "baseline": difference.baseline,
-        "seeds": list(difference.seeds),
-    }
-
-
-def _pair(interval: tuple[float, float] | None) -> list[float] | None:
-    return None if interval is None else list(interval)
 
 
 def axis_labels(values: Sequence[Any]) -> dict[str, str]:

@@ -21,6 +21,7 @@ from rotbench.settings import TrainSettings
 from rotbench.source import parse_source
 from rotbench.store import run_record
 from rotbench.study import understand
+from rotbench.summary import summary
 from tests import simulated
 
 Results = dict[str, Any]
@@ -185,7 +186,7 @@ def test_each_thing_that_a_contrast_does_not_name_is_a_confound(
     link = "against" if " " in variant + baseline else "and"
     assert f"; no verdict, since they also differ in {name} ({variant} {link} {baseline})." in said.text
     assert not any(word in said.text for word in (" above ", " below ", " beats ", "level with"))
-    (row,) = compare.summary(results)["contrasts"]
+    (row,) = summary(results)["contrasts"]
     assert row["comparability"]["confounds"] == [
         {"setting": name, "variant": variant, "baseline": baseline, "seeds": []}
     ]
@@ -808,7 +809,7 @@ def test_the_page_has_a_row_a_contrast_with_what_also_differs() -> None:
 
 def test_the_summary_lists_axis_consequences_and_confounds_as_json() -> None:
     results = study()
-    (row,) = json.loads(json.dumps(compare.summary(results)))["contrasts"]
+    (row,) = json.loads(json.dumps(summary(results)))["contrasts"]
     assert row["comparability"] == {
         "axis": [{"setting": "init", "variant": "rotation", "baseline": "random", "seeds": []}],
         "consequences": [

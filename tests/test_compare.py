@@ -14,6 +14,7 @@ from scipy import stats
 
 from rotbench import compare, inference
 from rotbench.answer import sentences
+from rotbench.summary import summary
 from tests import simulated
 
 
@@ -230,7 +231,7 @@ def test_a_variant_without_a_partner_is_listed() -> None:
 
 def test_the_summary_is_plain_json_at_full_precision() -> None:
     results = simulated.results()
-    said = json.loads(json.dumps(compare.summary(results), allow_nan=False))
+    said = json.loads(json.dumps(summary(results), allow_nan=False))
     assert [(item["n"], item["planned"]) for item in said["variants"]] == [(3, 3)] * 4
     for item in said["variants"]:
         finals = [run["final"]["test_accuracy"] for run in results["runs"] if run["variant"] == item["variant"]]
@@ -244,7 +245,7 @@ def test_a_final_accuracy_that_is_no_number_is_not_counted() -> None:
     results = simulated.results()
     results["runs"][-1]["final"]["test_accuracy"] = math.nan
     assert compare.variants(results)[-1].n == 2
-    json.dumps(compare.summary(results), allow_nan=False)
+    json.dumps(summary(results), allow_nan=False)
 
 
 def test_labels_are_names_with_the_options_that_set_them_apart() -> None:
@@ -361,14 +362,14 @@ def test_repeats_are_averaged_before_anything_else() -> None:
             final = {**run["final"], "test_accuracy": run["final"]["test_accuracy"] + float(rng.normal(0, 0.01))}
             doubled.append({**run, "id": f"{run['id']}r1", "repeat": 1, "final": final})
     results["runs"] = doubled
-    for summary in compare.variants(results):
-        own = [run for run in doubled if run["variant"] == summary.variant]
+    for item in compare.variants(results):
+        own = [run for run in doubled if run["variant"] == item.variant]
         by_seed = [np.mean([run["final"]["test_accuracy"] for run in own if run["seed"] == s]) for s in range(3)]
-        assert (summary.n, summary.planned) == (3, 3)
-        assert summary.estimate is not None
-        assert summary.estimate.mean == pytest.approx(float(np.mean(by_seed)))
+        assert (item.n, item.planned) == (3, 3)
+        assert item.estimate is not None
+        assert item.estimate.mean == pytest.approx(float(np.mean(by_seed)))
         low, high = stats.t.interval(0.95, 2, np.mean(by_seed), stats.sem(by_seed))
-        assert summary.estimate.interval == pytest.approx((low, high))
+        assert item.estimate.interval == pytest.approx((low, high))
     # A seed of which a repeat is missing is not done.
     results["runs"] = doubled[:-1]
     assert [summary.n for summary in compare.variants(results)] == [3, 3, 3, 2]

@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 
-from rotbench import compare, drawings, evidence, report, tables
+from rotbench import drawings, evidence, report, tables
+from rotbench.summary import summary
 from tests import simulated
 
 Results = dict[str, Any]
@@ -121,7 +122,7 @@ def test_hostile_names_are_text(text: str) -> None:
 def test_numbers_in_the_page_are_those_of_the_results() -> None:
     results = simulated.results()
     page = Page(finished_page())
-    said = compare.summary(results)
+    said = summary(results)
     of = {json.dumps(item["variant"], sort_keys=True): item for item in said["variants"]}
     differences = {json.dumps(item["variant"], sort_keys=True): item for item in said["contrasts"]}
     rows: list[tuple[str, dict[str, dict[str, str | None]]]] = []
