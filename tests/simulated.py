@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections.abc import Sequence
+from itertools import combinations
 from typing import Any
+
+import numpy as np
 
 Results = dict[str, Any]
 
@@ -17,6 +21,15 @@ LEVELS = {
     ("rotation", "below"): 0.638,
 }
 STAGES = {"stem": 9536, "layer1": 147968, "layer2": 525568, "layer3": 2099712, "layer4": 8393728, "fc": 5130}
+
+#: The classes, of as many test images each; image number n is of class n modulo 10.
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+OF_EACH = 1000
+#: By how much a class is easier than the mean one where half of all images are right.
+EASE = np.array([0.03, 0.10, -0.11, -0.19, -0.04, -0.12, 0.08, 0.05, 0.11, 0.09])
+#: Classes that are taken for one another, and how much more often than others are.
+LIKE = {(3, 5): 14, (1, 9): 9, (4, 7): 5, (0, 8): 6, (2, 4): 5, (2, 6): 4, (3, 6): 4, (5, 7): 4, (0, 2): 4}
+ERRORS = 8
 
 #: One grey pixel.
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81ytgAAAABJRU5ErkJggg=="
@@ -47,6 +60,35 @@ def history(final: float, start: float, epochs: int, noise: random.Random) -> li
     return entries
 
 
+def by_class(final: float, draw: np.random.Generator) -> dict[str, Any]:
+    """What a run of that accuracy got right and confused: the right images are ``final`` of all, to the image."""
+    wanted = round(final * OF_EACH * len(CLASSES))
+    shares = final + 4 * final * (1 - final) * EASE + draw.normal(0, 0.008, len(CLASSES))
+    right = np.clip((OF_EACH * shares).astype(int), 0, OF_EACH)
+    while missing := wanted - int(right.sum()):
+        room = np.flatnonzero(right < OF_EACH if missing > 0 else right > 0)[: abs(missing)]
+        right[room] += 1 if missing > 0 else -1
+    likeness = np.ones((len(CLASSES), len(CLASSES)))
+    for (one, other), times in LIKE.items():
+        likeness[one, other] = likeness[other, one] = times
+    np.fill_diagonal(likeness, 0)
+    wrong = draw.multinomial(OF_EACH - right, likeness / likeness.sum(axis=1, keepdims=True))
+    listed = [[int(label), int(said), int(wrong[label, said])] for label, said in zip(*np.nonzero(wrong), strict=True)]
+    listed.sort(key=lambda entry: -entry[2])
+    return {"right": right.tolist(), "confused": listed, "left_out": 0}
+
+
+def errors(confused: Sequence[Sequence[int]], draw: np.random.Generator) -> list[dict[str, Any]]:
+    """The surest errors of a run, among its most frequent confusions: as many images of each class as it has."""
+    among = [(label, said) for label, said, images in confused for _ in range(min(images, 2))][: 2 * ERRORS]
+    chosen = [among[place] for place in draw.permutation(len(among))[:ERRORS]]
+    return [
+        {"index": 10 * (37 * place + int(draw.integers(37))) + label, "label": label, "predicted": said}
+        | {"confidence": round(0.9985 - 0.0117 * place, 4)}
+        for place, (label, said) in enumerate(chosen)
+    ]
+
+
 def run(kind: str, variant: dict[str, Any], seed: int, final: float, start: float, epochs: int) -> dict[str, Any]:
     """One finished run whose proof holds."""
     pretext = variant.get("pretext", variant.get("init") if variant.get("init") != "random" else None)
@@ -60,6 +102,9 @@ def run(kind: str, variant: dict[str, Any], seed: int, final: float, start: floa
     trained = {stage: count for stage, count in STAGES.items() if not below or stage in ("layer4", "fc")}
     entries = history(final, start, epochs, random.Random(digest(variant, seed)))
     freeze = variant.get("freeze", "none")
+    draw = np.random.default_rng(int(digest(variant, seed)[:12], 16))
+    confusions = by_class(final, draw) if kind == "downstream" else {}
+    judged = {"by_class": confusions, "errors": errors(confusions["confused"], draw)} if confusions else {}
     return {
         "id": identity,
         "kind": kind,
@@ -128,7 +173,67 @@ def run(kind: str, variant: dict[str, Any], seed: int, final: float, start: floa
         "device": "cpu",
         "precision": "fp32",
         "versions": {"python": "3.11.7", "torch": "2.14.1", "torchvision": "0.29.1", "rotbench": "0.1.0"},
+        **judged,
     }
+
+
+def alike(first: Results, second: Results) -> dict[str, int]:
+    """What two runs said of the same images: they are right together a little more often than by chance."""
+    images = OF_EACH * len(CLASSES)
+    right, right_too = (sum(one["by_class"]["right"]) for one in (first, second))
+    least, most = max(0, right + right_too - images), min(right, right_too)
+    both = round(0.4 * max(least, right * right_too / images) + 0.6 * most)
+    neither = images - right - right_too + both
+    counts = {"both": both, "only_first": right - both, "only_second": right_too - both, "neither": neither}
+    return {"images": images, **counts, "agree": both + round(0.55 * neither)}
+
+
+def pairs(runs: Sequence[Results]) -> list[dict[str, Any]]:
+    """Each run that is not of random weights with the run of its seed that is like it but for that."""
+    told = []
+    judged = [one for one in runs if "by_class" in one]
+    partners = {digest(one["variant"] | {"init": ""}, one["seed"]): one for one in judged if is_random(one)}
+    for one in judged:
+        partner = partners.get(digest(one["variant"] | {"init": ""}, one["seed"]))
+        if partner and not is_random(one):
+            counts = alike(one, partner)
+            told.append(
+                {"variant": one["id"], "baseline": partner["id"], "seed": one["seed"], "repeat": 0}
+                | {"images": counts["images"], "both": counts["both"], "only_variant": counts["only_first"]}
+                | {"only_baseline": counts["only_second"], "neither": counts["neither"], "agree": counts["agree"]}
+            )
+    return told
+
+
+def is_random(one: Results) -> bool:
+    return bool(one["variant"].get("init", "random") == "random")
+
+
+def seed_agreement(runs: Sequence[Results]) -> list[dict[str, Any]]:
+    told = []
+    for group in groups(runs):
+        shares = [alike(*two)["agree"] / OF_EACH / len(CLASSES) for two in combinations(group, 2)]
+        if shares:
+            agreement = round(sum(shares) / len(shares), 5)
+            told.append({"variant": group[0]["variant"], "pairs": len(shares), "agreement": agreement})
+    return told
+
+
+def error_images(runs: Sequence[Results], shown: int = 3) -> list[dict[str, Any]]:
+    """The first ``shown`` errors of each variant's first seed, all of them the same grey pixel."""
+    return [
+        {"run": group[0]["id"], "index": error["index"], "png": PNG}
+        for group in groups(runs)
+        for error in group[0]["errors"][:shown]
+    ]
+
+
+def groups(runs: Sequence[Results]) -> list[list[Results]]:
+    found: dict[str, list[Results]] = {}
+    for one in runs:
+        if "by_class" in one:
+            found.setdefault(digest(one["variant"]), []).append(one)
+    return list(found.values())
 
 
 def results(seeds: int = 3, epochs: int = 20, pretext_epochs: int = 45) -> Results:
@@ -143,7 +248,8 @@ def results(seeds: int = 3, epochs: int = 20, pretext_epochs: int = 45) -> Resul
         variant = {"init": init, "freeze": FREEZE_BELOW if freeze == "below" else "none"}
         for seed in range(seeds):
             runs.append(run("downstream", variant, seed, round(level + noise.gauss(0, 0.004), 4), level - 0.28, epochs))
-    return {"format": 1, "rotbench": "0.1.0", "study": study(list(range(seeds))), "runs": runs}
+    told = {"pairs": pairs(runs), "seed_agreement": seed_agreement(runs), "error_images": error_images(runs)}
+    return {"format": 1, "rotbench": "0.1.0", "study": study(list(range(seeds))), "runs": runs, **told}
 
 
 def study(seeds: list[int]) -> dict[str, Any]:
@@ -169,7 +275,8 @@ freeze = ["none", { name = "below", stage = "layer4", batchnorm = "train" }]
         "seeds": seeds,
         "dataset": {"name": "cifar10"},
         "notice": "",
-        "classes": [str(label) for label in range(10)],
+        "classes": list(CLASSES),
+        "class_counts": [OF_EACH] * len(CLASSES),
         "test_images": 10000,
         "baseline": {"init": "random"},
         "references": [
