@@ -9,11 +9,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import math
-import re
-from collections.abc import Mapping
-from html.parser import HTMLParser
-from typing import Any
 
 import jinja2
 from markupsafe import Markup
@@ -22,6 +17,7 @@ from rotbench import compare, inference, recipe
 from rotbench.answer import comparability_rows, sentences
 from rotbench.compare import Results, Run, as_written
 from rotbench.drawings import NAMES, drawings, scored_part, series_of
+from rotbench.embedded import embedded, results_of_page, tidied
 from rotbench.evidence import proof, seed_rows
 from rotbench.figures import page_svg
 from rotbench.resources import templates_folder
@@ -48,14 +44,7 @@ from rotbench.wording import (
     varying,
 )
 
-#: The digits that the page keeps of what is drawn but not compared; test accuracies keep all.
-ROUNDED = ("train_loss", "train_accuracy", "validation_loss", "test_loss", "lr", "seconds")
-DIGITS = 5
-
-#: What a page shows of a run and does not embed a second time.
-IN_PAGE = ("log", "pictures")
-
-_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
+__all__ = ["environment", "render", "results_csv", "results_of_page", "tidied"]
 
 
 def render(results: Results) -> str:
@@ -72,11 +61,12 @@ def render(results: Results) -> str:
     by_id = {run["id"]: run for run in runs}
     proofs = [proof(run, by_id) for run in runs if "start" in run["provenance"]]
     seeds = seed_rows(runs)
+    shown = pretext_rows(results)
     drawn = drawings(results, summaries, contrasts, labels)
     template = environment().get_template("report.html.j2")
     return template.render(
         rotbench=results["rotbench"],
-        embedded={**results, "runs": [{key: run[key] for key in run if key not in IN_PAGE} for run in runs]},
+        embedded=embedded(results, [row.shown["id"] for row in shown if row.shown]),
         csv_columns=tuple(results_frame(results).columns),
         study=study,
         runs=runs,
@@ -93,7 +83,7 @@ def render(results: Results) -> str:
         figures={name: Markup(page_svg(drawn[name]) if name in drawn else "") for name in NAMES},  # noqa: S704
         series=series_of(summaries, labels),
         curve_table=curve_table(results, "downstream", labels),
-        pretext_rows=pretext_rows(results),
+        pretext_rows=shown,
         pretext_table=curve_table(results, "pretext", pretext_labels(results)),
         proof=proofs,
         comparability=comparability_rows(results, contrasts),
@@ -146,74 +136,7 @@ def environment() -> jinja2.Environment:
     return made
 
 
-def tidied(results: Results) -> Results:
-    """A copy as a page can hold it: null for what is not finite, no control characters, curves in five digits."""
-
-    def tidy(value: Any) -> Any:
-        if isinstance(value, float):
-            return value if math.isfinite(value) else None
-        if isinstance(value, str):
-            return _UNPRINTABLE.sub("\ufffd", value)
-        if isinstance(value, Mapping):
-            return {tidy(key): tidy(item) for key, item in value.items()}
-        if isinstance(value, list | tuple):
-            return [tidy(item) for item in value]
-        return value
-
-    copy: Results = tidy(results)
-    for run in copy["runs"]:
-        for entry in run["history"]:
-            for key in ROUNDED:
-                if isinstance(entry.get(key), float):
-                    entry[key] = float(f"{entry[key]:.{DIGITS}g}")
-    return copy
-
-
 def results_csv(results: Results) -> str:
     """:func:`~rotbench.tables.results_frame` as CSV; a number that was not measured is an empty field."""
     text: str = results_frame(results).to_csv(index=False, lineterminator="\n")
     return text
-
-
-def results_of_page(page: str) -> Results:
-    """The results that a rendered page carries, from which ``render`` makes the same page again."""
-    reader = _Embedded()
-    reader.feed(page)
-    results: Results = json.loads(reader.results)
-    for place, run in enumerate(results["runs"]):
-        run["log"] = reader.logs.get(place, "")
-        if place in reader.pictures:
-            run["pictures"] = reader.pictures[place]
-    return results
-
-
-class _Embedded(HTMLParser):
-    """The results in a page, and the logs and pictures, which stand in it once, where they are seen."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.results = ""
-        self.logs: dict[int, str] = {}
-        self.pictures: dict[int, list[dict[str, str]]] = {}
-        self.within: str | int | None = None
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        named = dict(attrs)
-        if tag == "script" and named.get("id") == "results":
-            self.within = "results"
-        elif tag == "pre" and named.get("data-log"):
-            self.within = int(named["data-log"] or 0)
-            self.logs[self.within] = ""
-
-        elif tag == "img" and named.get("data-run"):
-            png, caption = (named.get("src") or "").partition(",")[2], named.get("data-caption") or ""
-            self.pictures.setdefault(int(named["data-run"] or 0), []).append({"png": png, "caption": caption})
-
-    def handle_endtag(self, tag: str) -> None:
-        self.within = None
-
-    def handle_data(self, data: str) -> None:
-        if isinstance(self.within, int):
-            self.logs[self.within] += data
-        elif self.within:
-            self.results += data

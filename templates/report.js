@@ -62,6 +62,10 @@ showTheme();
 // The page carries its results once; the links hold copies, made here, that can be saved from a file:// page too.
 const results = JSON.parse(document.getElementById("results").textContent);
 results.runs.forEach((run, place) => {
+  if (!Array.isArray(run.history)) {
+    const columns = Object.entries(run.history);
+    run.history = columns[0][1].map((_, row) => Object.fromEntries(columns.map(([key, values]) => [key, values[row]])));
+  }
   run.log = document.querySelector(`pre[data-log="${place}"]`)?.textContent ?? "";
 });
 function offer(id, mediaType, text) {

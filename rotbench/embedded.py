@@ -1,0 +1,132 @@
+"""What a page carries of its results, and how they are read back from it.
+
+A page carries everything once: the logs and pictures of runs and the images of errors where they are seen, the rest as
+JSON in the element ``results``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from html.parser import HTMLParser
+from typing import Any
+
+Run = dict[str, Any]
+Results = dict[str, Any]
+
+#: The digits that the page keeps of what is drawn but not compared; test accuracies keep all.
+ROUNDED = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "test_loss", "lr", "seconds")
+DIGITS = 5
+
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
+
+
+def tidied(results: Results) -> Results:
+    """A copy as a page can hold it: null for what is not finite, no control characters, curves in five digits."""
+
+    def tidy(value: Any) -> Any:
+        if isinstance(value, float):
+            return value if math.isfinite(value) else None
+        if isinstance(value, str):
+            # A browser reads every end of a line as "\n".
+            return _UNPRINTABLE.sub("\ufffd", value).replace("\r\n", "\n").replace("\r", "\n")
+        if isinstance(value, Mapping):
+            return {tidy(key): tidy(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [tidy(item) for item in value]
+        return value
+
+    copy: Results = tidy(results)
+    for run in copy["runs"]:
+        for entry in run["history"]:
+            for key in ROUNDED:
+                if isinstance(entry.get(key), float):
+                    entry[key] = float(f"{entry[key]:.{DIGITS}g}")
+    return copy
+
+
+def embedded(results: Results, pictured: Sequence[str]) -> Results:
+    """Tidied results without what a page shows of them anyway, each run's history by column.
+
+    ``pictured`` are the ids of the runs whose pictures are on the page.
+    """
+    shown = dict(results)
+    shown["runs"] = [_embedded_run(run, run["id"] in pictured) for run in results["runs"]]
+    return shown
+
+
+def _embedded_run(run: Run, pictured: bool) -> Run:
+    left_out = ("log", "pictures") if pictured else ("log",)
+    return {key: by_column(value) if key == "history" else value for key, value in run.items() if key not in left_out}
+
+
+def by_column(history: Sequence[Mapping[str, Any]]) -> Any:
+    """``[{"epoch": 1, ..}, ..]`` as ``{"epoch": [1, ..], ..}``; a history whose entries differ in keys stays a list."""
+    if not history or any(entry.keys() != history[0].keys() for entry in history):
+        return history
+    return {key: [entry[key] for entry in history] for key in history[0]}
+
+
+def by_epoch(history: Any) -> Any:
+    """The inverse of :func:`by_column`."""
+    if not isinstance(history, Mapping):
+        return history
+    return [dict(zip(history, values, strict=True)) for values in zip(*history.values(), strict=True)]
+
+
+def results_of_page(page: str) -> Results:
+    """The results that a rendered page carries, from which the same page can be rendered again.
+
+    Raises :class:`ValueError`, :class:`TypeError`, :class:`KeyError` or :class:`AttributeError` for what is no whole
+    page.
+    """
+    reader = _Page()
+    reader.feed(page)
+    reader.close()
+    results: Results = json.loads(reader.results)
+    for place, run in enumerate(results["runs"]):
+        run["history"] = by_epoch(run["history"])
+        run["log"] = reader.logs.get(place, "")
+        if place in reader.pictures:
+            run["pictures"] = reader.pictures[place]
+    for place, image in enumerate(results.get("error_images", [])):
+        image["png"] = reader.errors.get(place, image.get("png"))
+    return results
+
+
+class _Page(HTMLParser):
+    """The results in a page, and the logs and pictures, which stand in it once, where they are seen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.results = ""
+        self.logs: dict[int, str] = {}
+        self.pictures: dict[int, list[dict[str, str]]] = {}
+        self.errors: dict[int, str] = {}
+        self.within: str | int | None = None
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        named = dict(attrs)
+        if tag == "script" and named.get("id") == "results":
+            self.within = "results"
+        elif tag == "pre" and named.get("data-log"):
+            self.within = int(named["data-log"] or 0)
+            self.logs[self.within] = ""
+        elif tag == "img" and (named.get("data-run") or named.get("data-error")):
+            png = (named.get("src") or "").partition(",")[2]
+            if named.get("data-error"):
+                self.errors[int(named["data-error"] or 0)] = png
+            else:
+                caption = named.get("data-caption") or ""
+                self.pictures.setdefault(int(named["data-run"] or 0), []).append({"png": png, "caption": caption})
+
+    def handle_endtag(self, tag: str) -> None:
+        self.within = None
+
+    def handle_data(self, data: str) -> None:
+        if isinstance(self.within, int):
+            self.logs[self.within] += data
+        elif self.within:
+            self.results += data
