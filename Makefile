@@ -4,7 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help run test test-slow check manual clean
+# What the tests of the page in a real browser need beside .venv. Where it cannot be had they are skipped and say why.
+BROWSERS := chromium chromium-browser google-chrome google-chrome-stable
+AXE := axe-core@4.14.1
+
+.PHONY: help run test test-slow browser check manual clean
 
 help:
 	@echo "make run        set up and run experiments.toml; the report is results/report.html"
@@ -17,10 +21,10 @@ help:
 run: $(READY)
 	$(BIN)/rotbench run experiments.toml
 
-test: $(READY)
+test: $(READY) browser
 	$(BIN)/python -m pytest
 
-test-slow: $(READY)
+test-slow: $(READY) browser
 	$(BIN)/python -m pytest -m "slow or not slow"
 
 check: $(READY)
@@ -35,6 +39,14 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install -e '.[dev]'
 	$(BIN)/rotbench schema --to rotbench.schema.json
 	touch $(READY)
+
+# Fetches what is missing, where that is possible, and never fails: `make run` and most tests need none of it.
+browser: $(READY)
+	@for name in $(BROWSERS); do command -v $$name > /dev/null && exit; done; \
+		{ test "$$(id -u)" = 0 && command -v apt-get && apt-get update \
+		&& DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium; } < /dev/null || true
+	@test -e $(VENV)/node_modules/$(word 1,$(subst @, ,$(AXE)))/axe.min.js || { command -v npm \
+		&& npm install --prefix $(VENV) --no-save --no-audit --no-fund --fetch-retries=1 $(AXE); } < /dev/null || true
 
 manual: $(READY)
 	$(BIN)/python -m rotbench.manual plugins/README.md

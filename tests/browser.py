@@ -1,0 +1,85 @@
+"""A real browser for the tests of the page: Debian's chromium, with a profile of its own, driven by playwright.
+
+Nothing here downloads anything. ``make browser`` fetches what is missing; tests that need what is not there are
+skipped and say how to get it. ``ROTBENCH_BROWSER`` names another Chromium; empty it skips the tests.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+AXE = Path("node_modules", "axe-core", "axe.min.js")
+
+
+def chromium() -> str:
+    """The browser's program; the test that asks for it is skipped where there is none."""
+    found = os.environ.get("ROTBENCH_BROWSER", next(filter(None, map(shutil.which, NAMES)), ""))
+    if not found:
+        pytest.skip("no Chromium: `apt-get install chromium`, or name one in ROTBENCH_BROWSER")
+    return found
+
+
+def axe() -> str:
+    """The source of axe-core, from the environment that ``make browser`` filled."""
+    for folder in (Path(sys.prefix), Path(__file__).parent.parent / ".venv"):
+        if (folder / AXE).exists():
+            return (folder / AXE).read_text(encoding="utf-8")
+    pytest.skip("no axe-core: install npm and run `make browser`")
+
+
+@contextmanager
+def started() -> Iterator[Browser]:
+    """A browser without a window and without anyone's settings; closed at the end."""
+    as_root = os.geteuid() == 0
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=chromium(), chromium_sandbox=not as_root, args=["--disable-gpu"], timeout=120_000
+        )
+        yield browser
+        browser.close()
+
+
+@dataclass
+class Seen:
+    """A page that is open, and all that it did besides being looked at."""
+
+    page: Page
+    requests: list[str] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)
+
+    def run(self, script: str, argument: object = None) -> Any:
+        """What a script says of the page."""
+        return self.page.evaluate(script, argument)
+
+
+def opened(browser: Browser, path: Path, fragment: str = "", **settings: Any) -> Seen:
+    """The file in a tab of its own; ``settings`` are those of playwright's ``new_context``.
+
+    Requests, messages on the console, errors and dialogs are recorded from the first moment on.
+    """
+    settings = {"viewport": {"width": 1280, "height": 900}, "reduced_motion": "reduce"} | settings
+    context = browser.new_context(**settings)
+    page = context.new_page()
+    seen = Seen(page)
+    context.on("request", lambda request: seen.requests.append(request.url))
+    page.on("console", lambda message: seen.complaints.append(f"{message.type}: {message.text}"))
+    page.on("pageerror", lambda error: seen.complaints.append(f"error: {error}"))
+
+    def dismiss(dialog: Any) -> None:
+        seen.complaints.append(f"dialog: {dialog.message}")
+        dialog.dismiss()
+
+    page.on("dialog", dismiss)
+    page.goto(f"{path.as_uri()}{fragment}")
+    return seen
