@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from rotbench import compare
 from rotbench.comparability import LABELS, REMEDY, STATISTICS, also_differs
 from rotbench.compare import Contrast, Results, Run, VariantSummary, as_written
+from rotbench.course import Remark, course
 from rotbench.hookspecs import STAGES
 from rotbench.inference import ROUNDING
+from rotbench.power import MOST_SEEDS, SeedsNeeded
 from rotbench.trained import listed
 from rotbench.wording import (
     axes_of,
@@ -27,13 +29,17 @@ _KINDS = {"same settings": "", "tuned": "each at its own best", "compute-matched
 
 @dataclass(frozen=True)
 class Sentence:
-    """One sentence of the answer: a mark (the verdict) and a text; ``tone`` is the mark as one word for its style."""
+    """One sentence of the answer: a mark (the verdict) and a text; ``tone`` is the mark as one word for its style.
+
+    ``notes`` are what a reader must know to take it for what it is, ``course`` what the curves tell beside the end.
+    """
 
     tone: str
     mark: str
     text: str
     contrast: Contrast
     notes: tuple[str, ...]
+    course: tuple[Remark, ...]
 
 
 @dataclass(frozen=True)
@@ -114,7 +120,8 @@ def sentences(results: Results, contrasts: Sequence[Contrast]) -> list[Sentence]
         when = f" when {' and '.join(conditions)}" if conditions else ""
         tone, mark = _tone(contrast)
         text = _sentence(contrast, sides[0], sides[1], when, family, results["study"]["test_images"])
-        said.append(Sentence(tone, mark, text, contrast, tuple(_notes(contrast, tune, summaries))))
+        notes = tuple(_notes(contrast, tune, summaries))
+        said.append(Sentence(tone, mark, text, contrast, notes, course(contrast, sides[0], sides[1])))
     return said
 
 
@@ -141,7 +148,7 @@ def _sentence(contrast: Contrast, variant: str, baseline: str, when: str, family
     holm = f" after Holm over {family} contrasts" if family > 1 else ""
     numbers = f"{_interval(contrast)}, p {_equals(contrast.p_holm)}{holm}"
     if contrast.verdict == "not resolved":
-        return f"{against}: {points(contrast.difference)} points ({numbers})."
+        return f"{against}: {points(contrast.difference)} points ({numbers}){_lacking(contrast.seeds_needed)}."
     if contrast.verdict == "equivalent":
         apart = points(contrast.difference)
         return f"{variant} and {baseline} lie within the margin of each other{when}: {apart} points ({numbers})."
@@ -180,6 +187,17 @@ def _without_verdict(
         seeds = f"from {contrast.n} of {contrast.planned} seeds{because}"
         return f"{plain}, {seeds}." if also else f"{variant} is {_apart(difference)} {baseline}{when}, {seeds}."
     return f"{plain} ({_interval(contrast)}){because}."
+
+
+def _lacking(needed: SeedsNeeded | None) -> str:
+    """How many seeds would see a difference of the margin."""
+    if needed is None:
+        return ""
+    told = [f"more than {MOST_SEEDS:,}" if n is None else f"{n:,}" for n in (needed.seeds, needed.fewest, needed.most)]
+    about = told[0] if needed.seeds is None else f"about {told[0]}"
+    limits = f" ({told[1]} to {told[2]})" if told[1] != told[2] else ""
+    margin = points(needed.margin, sign=False)
+    return f"; to see a difference of {margin} points with {100 * needed.power:.0f} % power: {about} seeds{limits}"
 
 
 def _apart(difference: float) -> str:

@@ -23,6 +23,7 @@ from rotbench.checkpoint import (
 )
 from rotbench.engine import Engine, Handle
 from rotbench.errors import BadInput, EnvironmentLacking
+from rotbench.looks import looks
 from rotbench.plan import Plan, Run
 from rotbench.price import Paces, kept_bytes, paces_of
 from rotbench.results import collect, describe
@@ -112,7 +113,9 @@ def run_study(
     standing = standings(store, records)
     todo = agenda(plan, standing, orders)
     state = _take_stock(plan, store, standing, todo)
-    store.write_study(describe(plan, command))
+    described = describe(plan, command)
+    seen = looks(store.read_study(), _done(store), plan.seeds, [run.id for run in plan.runs])
+    store.write_study({**described, "study": {**described["study"], "looks": seen}})
     watcher.begin(tuple(state.waiting), len(state.done))
     stale = sum(stands.state == "stale" for stands in standing.values())
     if stale and not orders.rerun_stale:
@@ -145,6 +148,10 @@ def run_study(
         stale=sum(s.state == "stale" for s in standing.values()),
         signal=stop.signal,
     )
+
+
+def _done(store: Store) -> set[str]:
+    return {run_id for run_id, outcome in store.outcomes() if outcome.status == "done"}
 
 
 def check_store(plan: Plan, store: Store) -> None:

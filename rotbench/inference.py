@@ -51,6 +51,18 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> Estimate:
     return Estimate(int(sample.size), mean, mean - half, mean + half)
 
 
+def prediction_interval(values: Sequence[float], runs: int = 1, level: float = 0.95) -> tuple[float, float] | None:
+    """Where the mean of ``runs`` more runs would lie, made as those of ``values`` were; None for a single value.
+
+    Mean plus and minus t s sqrt(1 / runs + 1 / n): the interval of the mean alone says nothing of a single run.
+    """
+    if len(values) < 2:
+        return None
+    mean, n = float(np.mean(values)), len(values)
+    half = _t_quantile((1 + level) / 2, n - 1) * float(np.std(values, ddof=1)) * math.sqrt(1 / runs + 1 / n)
+    return mean - half, mean + half
+
+
 @functools.cache
 def _t_quantile(share: float, freedom: int) -> float:
     # A page asks for the same few quantiles once an epoch and variant.

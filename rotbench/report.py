@@ -16,27 +16,32 @@ from markupsafe import Markup
 from rotbench import compare, inference, recipe
 from rotbench.answer import comparability_rows, sentences
 from rotbench.compare import Results, Run, as_written
-from rotbench.drawings import NAMES, drawings, scored_part, series_of
+from rotbench.curve import scored_part
+from rotbench.drawings import NAMES, drawings, series_of
 from rotbench.embedded import embedded, results_of_page, tidied
 from rotbench.evidence import proof, seed_rows
 from rotbench.figures import page_svg
+from rotbench.limits import changes_of_seeds, limits
+from rotbench.references import reference_rows
 from rotbench.resources import templates_folder
 from rotbench.tables import (
-    curve_table,
+    curve_tables,
     distinct,
     final_rows,
     pretext_rows,
+    pretext_table,
     results_frame,
     settings_table,
+    transfer_table,
     troubled,
 )
 from rotbench.trained import TrainedPhase, trained_words
+from rotbench.views import draws_seeds, views
 from rotbench.wording import (
     exact,
     p_value,
     percent,
     points,
-    pretext_labels,
     run_label,
     shared_values,
     span,
@@ -73,6 +78,9 @@ def render(results: Results) -> str:
         axes=varying([summary.variant for summary in summaries]),
         shared=shared_values([summary.variant for summary in summaries]),
         sentences=sentences(results, contrasts),
+        changes_of_seeds=changes_of_seeds(results),
+        limits=limits(results, summaries, contrasts),
+        references=reference_rows(results, summaries, labels),
         unpaired=[labels[as_written(variant)] for variant in compare.without_partner(results)],
         family=sum(contrast.p_holm is not None for contrast in contrasts),
         scored=scored_part(runs),
@@ -82,9 +90,12 @@ def render(results: Results) -> str:
         # Our own SVG, its texts escaped.
         figures={name: Markup(page_svg(drawn[name]) if name in drawn else "") for name in NAMES},  # noqa: S704
         series=series_of(summaries, labels),
-        curve_table=curve_table(results, "downstream", labels),
+        views=views(results),
+        curve_tables=curve_tables(results, labels),
+        seeds_drawn={kind: draws_seeds(results, kind) for kind in ("downstream", "pretext")},
         pretext_rows=shown,
-        pretext_table=curve_table(results, "pretext", pretext_labels(results)),
+        pretext_table=pretext_table(results),
+        transfer=transfer_table(results),
         proof=proofs,
         comparability=comparability_rows(results, contrasts),
         subsets=results.get("subsets", []),

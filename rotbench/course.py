@@ -1,0 +1,89 @@
+"""What the course of training says beside the end: the start, the epochs to one accuracy, and what these are worth.
+
+These are descriptions, with their intervals or ranges over seeds. No verdict rests on them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from rotbench.compare import Contrast
+from rotbench.inference import Estimate
+from rotbench.saving import Saving, middle
+from rotbench.wording import points, span
+
+
+@dataclass(frozen=True)
+class Remark:
+    """One thing that is told beside a contrast: what it is about, and what is known."""
+
+    about: str
+    text: str
+
+
+def course(contrast: Contrast, variant: str, baseline: str) -> tuple[Remark, ...]:
+    """What the curves of a contrast tell; ``variant`` and ``baseline`` are the names of its sides."""
+    told = []
+    if contrast.at_start is not None:
+        told.append(Remark("At the start", _start(contrast.at_start)))
+    if contrast.saving is not None:
+        told.append(Remark("On the way", _way(contrast.saving, variant, baseline)))
+        if worth := _worth(contrast.saving):
+            told.append(Remark("Compute", worth))
+    return tuple(told)
+
+
+def _start(estimate: Estimate) -> str:
+    seeds = f"n = {estimate.n} seeds" if estimate.n > 1 else "one seed"
+    interval = f"95 % t interval {span(estimate.interval)}, " if estimate.interval else ""
+    return f"{points(estimate.mean)} points after epoch 1 ({interval}{seeds})."
+
+
+def _way(saving: Saving, variant: str, baseline: str) -> str:
+    """How soon both sides are where the baseline ends."""
+    own, other = (_epochs(side.values()) for side in (saving.variant, saving.baseline))
+    if middle(saving.variant.values()) is None:
+        missed = sum(epoch is None for epoch in saving.variant.values())
+        seeds = f" in {missed} of {len(saving.variant)} seeds" if len(saving.variant) > 1 else ""
+        return (
+            f"{variant} does not reach for good, within {saving.epochs} epochs, the accuracy at which {baseline} ends"
+            f"{seeds}; {baseline} itself is there from epoch {other} on."
+        )
+    return (
+        f"{variant} is at or above the accuracy at which {baseline} ends from epoch {own} of {saving.epochs} on, "
+        f"{baseline} itself from epoch {other} on."
+    )
+
+
+def _epochs(epochs: Iterable[int | None]) -> str:
+    """A median epoch, with the range over seeds where they differ: ``11 (9 to 14)``."""
+    given = sorted(epochs, key=lambda epoch: (epoch is None, epoch))
+    central = middle(given)
+    text = "never" if central is None else f"{central:g}"
+    if given[0] == given[-1]:
+        return text
+    last = "never" if given[-1] is None else str(given[-1])
+    return f"{text} ({given[0]} to {last})"
+
+
+def _worth(saving: Saving) -> str:
+    """What the saved epochs are worth beside what pretraining cost; nothing where the question does not arise."""
+    if saving.saved_epochs is None:
+        return ""
+    paid = _cost(saving.pretraining_epochs, saving.pretraining_flops)
+    if saving.saved_epochs <= 0 or (saving.saved_flops is not None and saving.saved_flops <= 0):
+        spent = f" Pretraining cost {paid}." if saving.pretraining_epochs > 0 else ""
+        return f"Nothing is saved on the way to that accuracy.{spent}"
+    saved = f"saves {_cost(saving.saved_epochs, saving.saved_flops, of=saving.epochs)} a training"
+    if saving.pays_from is None:
+        return f"That {saved}."
+    trainings = "the first training" if saving.pays_from == 1 else f"{saving.pays_from:,} downstream trainings"
+    counted = "" if saving.saved_flops is not None else ", counted in epochs"
+    return f"That {saved}; pretraining cost {paid}: it pays from {trainings} on{counted}."
+
+
+def _cost(epochs: float, flops: float | None, of: int | None = None) -> str:
+    """``9 of 20 epochs (12.3 TFLOP)``."""
+    text = f"{epochs:g} of {of} epochs" if of else f"{epochs:g} epochs"
+    return text if flops is None else f"{text} ({flops / 1e12:.3g} TFLOP)"

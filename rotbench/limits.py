@@ -1,0 +1,83 @@
+"""What a study cannot say: the questions that its readers will ask of it, and what would answer them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rotbench.compare import Contrast, Results, VariantSummary, as_written
+from rotbench.looks import looked
+from rotbench.partner import MATCHED
+from rotbench.wording import points
+
+
+def limits(results: Results, summaries: Sequence[VariantSummary], contrasts: Sequence[Contrast]) -> tuple[str, ...]:
+    """One sentence each, the gravest first; none for a study without contrasts."""
+    if not contrasts:
+        return ()
+    told = (_more_training(results, contrasts), _one_recipe(results, contrasts), _test_images(results, summaries))
+    return tuple(sentence for sentence in told if sentence)
+
+
+def changes_of_seeds(results: Results) -> list[str]:
+    """Seeds that were added or left out once results could be seen, a sentence a look."""
+    seeds = results["study"]["seeds"]
+    followed = [look for look in results["study"].get("looks", []) if set(look) != set(seeds)]
+    return [
+        f"{looked(look, seeds).capitalize()} could be seen. Intervals, p values and verdicts hold for a number of "
+        "seeds that was settled beforehand: who looks, adds seeds and looks again finds a difference where there is "
+        "none more often than they say."
+        for look in followed
+    ]
+
+
+def _more_training(results: Results, contrasts: Sequence[Contrast]) -> str:
+    """Whether a side without pretraining would have caught up, had it trained as long as both together."""
+    pretexts = results["study"]["pretexts"]
+    if any(contrast.comparison == "compute-matched" for contrast in contrasts):
+        return ""
+    lone = [
+        contrast
+        for contrast in contrasts
+        if MATCHED not in contrast.variant
+        and contrast.saving is not None
+        and contrast.saving.pretraining_epochs > 0
+        and contrast.saving.epochs
+    ]
+    if not lone or not pretexts:
+        return ""
+    totals = sorted(
+        {contrast.saving.epochs + contrast.saving.pretraining_epochs for contrast in lone if contrast.saving}
+    )
+    total = f"{totals[0]}" if len(totals) == 1 else f"{totals[0]} to {totals[-1]}"
+    return (
+        "Whether a start without pretraining would catch up with more training: none was trained for the epochs of "
+        f"pretraining and training together ({total}). compute_matched = true under [report] adds these runs."
+    )
+
+
+def _one_recipe(results: Results, contrasts: Sequence[Contrast]) -> str:
+    """Whether another learning rate would favour the other side."""
+    if results["study"].get("tune"):
+        return ""
+    inits = {as_written(side.get("init")) for item in contrasts for side in (item.variant, item.baseline)}
+    downstream = [run for run in results["runs"] if run["kind"] == "downstream"]
+    rates = {run["settings"].get("train", {}).get("lr") for run in downstream}
+    if len(inits) < 2 or len(rates) != 1 or None in rates:
+        return ""
+    return (
+        f"Whether another learning rate would favour another start: all were trained at lr {rates.pop():g}. An "
+        'axis lr with validation images and tune = ["lr"] under [report] lets each side have its own best.'
+    )
+
+
+def _test_images(results: Results, summaries: Sequence[VariantSummary]) -> str:
+    """What other test images would change."""
+    errors = [summary.standard_error for summary in summaries if summary.standard_error is not None]
+    images = results["study"]["test_images"]
+    if not errors or not images:
+        return ""
+    return (
+        f"How far the numbers hold for other images: intervals cover new seeds on these {images:,} test images, on "
+        f"which an accuracy has a binomial standard error of up to {points(max(errors), sign=False)} points. Nothing "
+        "here is about other data or other networks."
+    )
