@@ -29,6 +29,7 @@ from rotbench.errors import (
 )
 from rotbench.invocation import (
     Invocation,
+    from_option,
     json_option,
     no_plugins_option,
     out_option,
@@ -197,18 +198,23 @@ def show_plan(invocation: Invocation, *, measure: bool, every_run: bool, as_json
 
 @cli.command()
 @out_option
+@from_option
 @json_option
-def report(out: Path, as_json: bool) -> None:
-    """Render the report again from the results folder alone."""
-    from rotbench.driver import report_writer
-    from rotbench.results import collect
+def report(out: Path, source: Path | None, as_json: bool) -> None:
+    """Render the report again from the results folder alone, or from a page or results.json of any age.
 
-    store = Store(out)
-    try:
-        results = collect(store)
-    except FileNotFoundError:
-        raise BadInput(f"{out} holds no study", "Give the results folder of one with --out.") from None
-    report_writer(store)()
+    With --from nothing else is needed, no results folder, study or plugin; report.html, results.json and results.csv
+    are written into --out, which must hold no runs and no other study's results.
+    """
+    if source is None:
+        from rotbench.driver import report_writer
+
+        results = results_in(out)
+        report_writer(Store(out))()
+    else:
+        from rotbench.redraw import redraw
+
+        results = redraw(source, out)
     if as_json:
         from rotbench.evidence import proof_summary
         from rotbench.summary import summary
@@ -216,6 +222,16 @@ def report(out: Path, as_json: bool) -> None:
         click.echo(json.dumps({**summary(results), **proof_summary(results)}, indent=1, allow_nan=False))
     else:
         click.echo((out / "report.html").resolve().as_uri())
+
+
+def results_in(out: Path) -> dict[str, Any]:
+    """The results of the study in a folder. Raises :class:`~rotbench.errors.BadInput` where there is none."""
+    from rotbench.results import collect
+
+    try:
+        return collect(Store(out))
+    except FileNotFoundError:
+        raise BadInput(f"{out} holds no study", "Give the results folder of one with --out.") from None
 
 
 @cli.command()

@@ -30,6 +30,13 @@ study_argument = click.argument("study", type=click.Path(path_type=Path), defaul
 out_option = click.option(
     "--out", type=click.Path(path_type=Path), default=DEFAULT_OUT, show_default=True, help="The results folder."
 )
+from_option = click.option(
+    "--from",
+    "source",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A report.html, a results.json or the JSON saved from a page, instead of the results folder.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else on standard output.")
 plugins_option = click.option(
     "--plugins",
