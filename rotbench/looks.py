@@ -26,7 +26,7 @@ def looks(
     unfinished = {run["seed"] for run in downstream if run["id"] not in finished}
     seen = sorted({run["seed"] for run in downstream} - unfinished)
     still = {run["id"] for run in downstream} & set(finished) & set(planned)
-    changed = set(seen) != set(seeds)
+    changed = set(earlier["study"]["seeds"]) != set(seeds)
     return [*recorded, seen] if still and changed and len(seen) > 1 and seen not in recorded else recorded
 
 

@@ -64,7 +64,8 @@ def power(n: int, difference: float, spread: float, alpha: float = ALPHA) -> flo
     """
     freedom = n - 1
     critical = float(stats.t.ppf(1 - alpha / 2, freedom))
-    noncentrality = difference / spread * math.sqrt(n)
+    # From a million on the chance is 1 in floats, and the series for it ends in no number.
+    noncentrality = min(difference / spread * math.sqrt(n), 1e6)
     # On the far side the noncentral t has no more than alpha / 2, where scipy's series may give no number.
     far = float(stats.nct.cdf(-critical, freedom, noncentrality))
     near = float(stats.nct.sf(critical, freedom, noncentrality))
