@@ -35,6 +35,10 @@ class Lsuv:
 
     name: ClassVar[str] = "lsuv"
     exact: ClassVar[bool] = False
+    cite: ClassVar[str] = (
+        "@inproceedings{mishkin2016all, title = {All You Need Is a Good Init}, author = {Mishkin, Dmytro and Matas, "
+        "Jiri}, booktitle = {ICLR}, year = {2016}}"
+    )
 
     def apply(self, model: nn.Module, context: InitContext) -> Collection[str]:
         """Sets and claims the weights of all convolutions; one whose output is constant stays orthonormal."""
@@ -68,6 +72,11 @@ class DataDependent:
 
     name: ClassVar[str] = "data-dependent"
     exact: ClassVar[bool] = False
+    cite: ClassVar[str] = (
+        "@inproceedings{kraehenbuehl2016data, title = {Data-Dependent Initializations of Convolutional Neural "
+        'Networks}, author = {Kr{\\"a}henb{\\"u}hl, Philipp and Doersch, Carl and Donahue, Jeff and Darrell, Trevor}, '
+        "booktitle = {ICLR}, year = {2016}}"
+    )
 
     #: The name of the [pretext.NAME] whose weights are scaled; without it, the random weights of the seed.
     pretext: str | None = None

@@ -18,12 +18,21 @@ if TYPE_CHECKING:
 
     from rotbench.data import Images
 
+_CIFAR = (
+    "@techreport{krizhevsky2009learning, title = {Learning Multiple Layers of Features from Tiny Images}, author = "
+    "{Krizhevsky, Alex}, institution = {University of Toronto}, year = {2009}}"
+)
+
 
 @dataclass(frozen=True)
 class Digits:
     """1,797 handwritten digits of scikit-learn, 8 x 8 pixels drawn large; needs no download."""
 
     name: ClassVar[str] = "digits"
+    cite: ClassVar[str] = (
+        "@misc{alpaydin1998digits, title = {Optical Recognition of Handwritten Digits}, author = {Alpaydin, Ethem and "
+        "Kaynak, Cenk}, howpublished = {UCI Machine Learning Repository}, year = {1998}, doi = {10.24432/C50P49}}"
+    )
     size: ClassVar[int | None] = 32
     classes: ClassVar[int | None] = 10
     images_per_class: ClassVar[int | None] = 128
@@ -63,6 +72,7 @@ class Cifar10:
     """60,000 photographs of 10 classes, 32 x 32 pixels (Krizhevsky, 2009)."""
 
     name: ClassVar[str] = "cifar10"
+    cite: ClassVar[str] = _CIFAR
     size: ClassVar[int | None] = 32
     classes: ClassVar[int | None] = 10
     images_per_class: ClassVar[int | None] = 5000
@@ -89,6 +99,7 @@ class Cifar100:
     """60,000 photographs of 100 classes, 32 x 32 pixels (Krizhevsky, 2009)."""
 
     name: ClassVar[str] = "cifar100"
+    cite: ClassVar[str] = _CIFAR
     size: ClassVar[int | None] = 32
     classes: ClassVar[int | None] = 100
     images_per_class: ClassVar[int | None] = 500
@@ -115,6 +126,11 @@ class FashionMnist:
     """70,000 pictures of garments of 10 kinds, 28 x 28 pixels with a border of 2 (Xiao, Rasul and Vollgraf, 2017)."""
 
     name: ClassVar[str] = "fashion-mnist"
+    cite: ClassVar[str] = (
+        "@misc{xiao2017fashion, title = {{Fashion-MNIST}: a Novel Image Dataset for Benchmarking Machine Learning "
+        "Algorithms}, author = {Xiao, Han and Rasul, Kashif and Vollgraf, Roland}, howpublished = {arXiv:1708.07747}, "
+        "year = {2017}}"
+    )
     size: ClassVar[int | None] = 32
     classes: ClassVar[int | None] = 10
     images_per_class: ClassVar[int | None] = 6000

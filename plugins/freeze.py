@@ -65,6 +65,11 @@ class Only:
     """One stage is trained and the head, which is new: surgical fine-tuning (Lee et al., ICLR 2023)."""
 
     name: ClassVar[str] = "only"
+    cite: ClassVar[str] = (
+        "@inproceedings{lee2023surgical, title = {Surgical Fine-Tuning Improves Adaptation to Distribution Shifts}, "
+        "author = {Lee, Yoonho and Chen, Annie S. and Tajwar, Fahim and Kumar, Ananya and Yao, Huaxiu and Liang, Percy "
+        "and Finn, Chelsea}, booktitle = {ICLR}, year = {2023}}"
+    )
 
     #: The stage that is trained.
     stage: Literal["stem", "layer1", "layer2", "layer3", "layer4"]
@@ -80,6 +85,11 @@ class BatchNormOnly:
     """Scales and shifts of BatchNorm are trained and the head; no convolution is (Frankle, Schwab and Morcos, 2021)."""
 
     name: ClassVar[str] = "batchnorm-only"
+    cite: ClassVar[str] = (
+        "@inproceedings{frankle2021training, title = {Training {BatchNorm} and Only {BatchNorm}: On the Expressive "
+        "Power of Random Features in {CNNs}}, author = {Frankle, Jonathan and Schwab, David J. and Morcos, Ari S.}, "
+        "booktitle = {ICLR}, year = {2021}}"
+    )
 
     #: What a frozen BatchNorm module does; here none is frozen, so that all use the statistics of each batch.
     batchnorm: BatchNorm = "eval"
@@ -96,6 +106,10 @@ class Gradual:
     """
 
     name: ClassVar[str] = "gradual"
+    cite: ClassVar[str] = (
+        "@inproceedings{howard2018universal, title = {Universal Language Model Fine-tuning for Text Classification}, "
+        "author = {Howard, Jeremy and Ruder, Sebastian}, booktitle = {ACL}, year = {2018}}"
+    )
 
     #: Epochs between one stage's joining and the next one's; all six are trained after five times as many.
     every: Annotated[int, Field(ge=1)] = 1
@@ -115,6 +129,11 @@ class ProbeThenTune:
     """
 
     name: ClassVar[str] = "probe-then-tune"
+    cite: ClassVar[str] = (
+        "@inproceedings{kumar2022finetuning, title = {Fine-Tuning Can Distort Pretrained Features and Underperform "
+        "Out-of-Distribution}, author = {Kumar, Ananya and Raghunathan, Aditi and Jones, Robbie and Ma, Tengyu and "
+        "Liang, Percy}, booktitle = {ICLR}, year = {2022}}"
+    )
 
     #: The share of the epochs in which the head is trained alone, rounded down to whole epochs.
     probe: Annotated[float, Field(gt=0, lt=1)] = 0.5

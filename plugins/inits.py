@@ -58,6 +58,10 @@ class Permuted:
 
     name: ClassVar[str] = "permuted"
     exact: ClassVar[bool] = False
+    cite: ClassVar[str] = (
+        "@inproceedings{neyshabur2020transferred, title = {What Is Being Transferred in Transfer Learning?}, author = "
+        "{Neyshabur, Behnam and Sedghi, Hanie and Zhang, Chiyuan}, booktitle = {NeurIPS}, year = {2020}}"
+    )
 
     #: The name of the [pretext.NAME] whose weights are permuted.
     pretext: str
@@ -82,6 +86,11 @@ class Partial:
 
     name: ClassVar[str] = "partial"
     exact: ClassVar[bool] = False
+    cite: ClassVar[str] = (
+        "@inproceedings{yosinski2014transferable, title = {How Transferable Are Features in Deep Neural Networks?}, "
+        "author = {Yosinski, Jason and Clune, Jeff and Bengio, Yoshua and Lipson, Hod}, booktitle = {NeurIPS}, year = "
+        "{2014}}"
+    )
 
     #: The name of the [pretext.NAME] whose weights are used.
     pretext: str

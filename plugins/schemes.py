@@ -26,6 +26,11 @@ class Kaiming:
 
     name: ClassVar[str] = "kaiming"
     exact: ClassVar[bool] = False
+    cite: ClassVar[str] = (
+        "@inproceedings{he2015delving, title = {Delving Deep into Rectifiers: Surpassing Human-Level Performance on "
+        "ImageNet Classification}, author = {He, Kaiming and Zhang, Xiangyu and Ren, Shaoqing and Sun, Jian}, "
+        "booktitle = {ICCV}, year = {2015}}"
+    )
 
     #: Which side keeps its variance: "fan_in" the activations, "fan_out" the gradients (as "random" has it).
     mode: Literal["fan_in", "fan_out"] = "fan_in"
@@ -49,6 +54,10 @@ class Xavier:
 
     name: ClassVar[str] = "xavier"
     exact: ClassVar[bool] = False
+    cite: ClassVar[str] = (
+        "@inproceedings{glorot2010understanding, title = {Understanding the Difficulty of Training Deep Feedforward "
+        "Neural Networks}, author = {Glorot, Xavier and Bengio, Yoshua}, booktitle = {AISTATS}, year = {2010}}"
+    )
 
     #: What weights are drawn from; both have the same variance.
     distribution: Literal["normal", "uniform"] = "uniform"
@@ -70,6 +79,11 @@ class Orthogonal:
 
     name: ClassVar[str] = "orthogonal"
     exact: ClassVar[bool] = False
+    cite: ClassVar[str] = (
+        "@inproceedings{saxe2014exact, title = {Exact Solutions to the Nonlinear Dynamics of Learning in Deep Linear "
+        "Neural Networks}, author = {Saxe, Andrew M. and McClelland, James L. and Ganguli, Surya}, booktitle = {ICLR}, "
+        "year = {2014}}"
+    )
 
     #: The length of each row, or of each column where there are more rows than columns.
     gain: Annotated[float, Field(gt=0)] = 1.0
@@ -90,6 +104,12 @@ class ZeroInitResidual:
 
     name: ClassVar[str] = "zero-init-residual"
     exact: ClassVar[bool] = False
+    cite: ClassVar[str] = (
+        "@misc{goyal2017accurate, title = {Accurate, Large Minibatch {SGD}: Training {ImageNet} in 1 Hour}, author = "
+        "{Goyal, Priya and Doll{\\'a}r, Piotr and Girshick, Ross and Noordhuis, Pieter and Wesolowski, Lukasz and "
+        "Kyrola, Aapo and Tulloch, Andrew and Jia, Yangqing and He, Kaiming}, howpublished = {arXiv:1706.02677}, year "
+        "= {2017}}"
+    )
 
     def apply(self, model: nn.Module, context: InitContext) -> Collection[str]:
         """Sets and claims the scale of the last BatchNorm of each residual branch."""

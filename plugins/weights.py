@@ -56,6 +56,13 @@ class ImageNet:
     """Weights of torchvision, trained on ImageNet with labels."""
 
     name: ClassVar[str] = "imagenet"
+    cite: ClassVar[str] = (
+        "@article{russakovsky2015imagenet, title = {{ImageNet} Large Scale Visual Recognition Challenge}, author = "
+        "{Russakovsky, Olga and Deng, Jia and Su, Hao and Krause, Jonathan and Satheesh, Sanjeev and Ma, Sean and "
+        "Huang, Zhiheng and Karpathy, Andrej and Khosla, Aditya and Bernstein, Michael and Berg, Alexander C. and "
+        "Fei-Fei, Li}, journal = {International Journal of Computer Vision}, volume = {115}, number = {3}, pages = "
+        "{211--252}, year = {2015}}"
+    )
 
     #: A member of torchvision's list for the model, such as "IMAGENET1K_V1".
     weights: str = "DEFAULT"

@@ -54,9 +54,9 @@ OPTIONAL_METHODS: Mapping[Kind, Mapping[str, tuple[tuple[str, ...], tuple[str, .
 #: What a class may say of itself beside its methods and its options.
 ATTRIBUTES: Mapping[Kind, tuple[str, ...]] = {
     "pretext task": ("name", "takes", "augments", "uses_labels", "score_name", "cite"),
-    "init": ("name", "exact", "pretext"),
-    "freeze policy": ("name", "batchnorm"),
-    "dataset": ("name", "size", "classes", "images_per_class", "augment", "notice"),
+    "init": ("name", "exact", "pretext", "cite"),
+    "freeze policy": ("name", "batchnorm", "cite"),
+    "dataset": ("name", "size", "classes", "images_per_class", "augment", "notice", "cite"),
 }
 
 

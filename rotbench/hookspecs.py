@@ -164,11 +164,12 @@ class Init(Protocol):
 
     An option called ``pretext`` names the pretext run that must be trained first. ``exact`` is ``True`` unless given:
     what comes from a pretext run or a file is all there and as it was there, which rotbench checks. ``False``: the
-    init means to set a part of the backbone, or to change what it loads.
+    init means to set a part of the backbone, or to change what it loads. ``cite``: one BibTeX entry, or "".
     """
 
     name: ClassVar[str]
     exact: ClassVar[bool]
+    cite: ClassVar[str]
 
     def apply(self, model: nn.Module, context: InitContext) -> Collection[str] | None:
         """Set weights of ``model``, a torchvision ResNet without its fc, float32 on the CPU, in place.
@@ -206,10 +207,11 @@ class FreezePolicy(Protocol):
     ``batchnorm`` says what a BatchNorm module does whose weight is frozen: ``"eval"`` keeps its running statistics
     and uses them; ``"train"`` goes on using, and updating them from, each batch; ``"calibrated"`` is ``"eval"`` with
     statistics that are computed anew from the run's training images before the first epoch. Planning calls the
-    methods too: no torch.
+    methods too: no torch. ``cite``: one BibTeX entry, or "".
     """
 
     name: ClassVar[str]
+    cite: ClassVar[str]
     batchnorm: BatchNorm
 
     def trainable(self, parameter: Parameter, epoch: int, epochs: int) -> bool:
@@ -227,7 +229,7 @@ class Dataset(Protocol):
     ``size``: side of an image in pixels, and ``classes``: number of classes, where known beforehand (else None).
     ``images_per_class``: training images in the smallest class, where known beforehand (else None), so that a study
     that asks for more labels is refused before anything is trained. ``augment``: names of the default augmentation.
-    ``notice``: a sentence that opens the report, or "".
+    ``notice``: a sentence that opens the report, or "". ``cite``: one BibTeX entry, or "".
     """
 
     name: ClassVar[str]
@@ -236,6 +238,7 @@ class Dataset(Protocol):
     images_per_class: ClassVar[int | None]
     augment: ClassVar[tuple[str, ...]]
     notice: ClassVar[str]
+    cite: ClassVar[str]
 
     def fingerprint(self, root: Path) -> str:
         """What identifies the data: an official checksum, or a hash of the files' content. Planning calls it."""

@@ -38,9 +38,11 @@ def add_common(rules: Rules[Any], kind: Kind) -> None:
 
     @rules.rule()
     def loads(subject: Subject) -> None:
-        """rotbench takes the class for a plugin."""
+        """rotbench takes the class for a plugin, and ``cite``, where it has one, is text."""
         fault = problem(kind, type(subject.plugin))
         hold(not fault, fault)
+        cite = getattr(subject.plugin, "cite", "")
+        hold(isinstance(cite, str), f"cite should be text, is {cite!r}")
 
     @rules.rule()
     def options_documented(subject: Subject) -> None:
