@@ -30,7 +30,7 @@ def two_sides(first: list[float], second: list[float], **changes: Any) -> compar
     return only
 
 
-@pytest.mark.parametrize("n", [2, 3, 6])
+@pytest.mark.parametrize("n", [2, 3, 6, 10])
 @pytest.mark.parametrize("level", [0.90, 0.95])
 def test_the_interval_of_a_mean_is_scipys_t_interval(n: int, level: float) -> None:
     values = np.random.default_rng(n).normal(0.8, 0.01, n)
@@ -51,7 +51,7 @@ def test_binomial_standard_error_of_the_write_up() -> None:
     assert inference.binomial_standard_error(0.8, 10_000) == pytest.approx(0.0040)
 
 
-@pytest.mark.parametrize("n", [2, 3, 6])
+@pytest.mark.parametrize("n", [2, 3, 6, 10])
 def test_a_contrast_is_scipys_paired_t_test(n: int) -> None:
     generator = np.random.default_rng(n)
     first, second = generator.normal(0.81, 0.004, n), generator.normal(0.80, 0.004, n)
@@ -65,7 +65,7 @@ def test_a_contrast_is_scipys_paired_t_test(n: int) -> None:
     assert contrast.interval_90 == pytest.approx((narrow.low, narrow.high))
 
 
-@pytest.mark.parametrize(("n", "least"), [(1, 1.0), (2, 0.5), (3, 0.25), (5, 0.0625), (6, 0.03125)])
+@pytest.mark.parametrize(("n", "least"), [(1, 1.0), (2, 0.5), (3, 0.25), (5, 0.0625), (6, 0.03125), (10, 2**-9)])
 def test_the_least_p_that_sign_flips_can_reach(n: int, least: float) -> None:
     assert inference.sign_flip([0.1 + 0.01 * seed for seed in range(n)]) == least
 
@@ -83,6 +83,18 @@ def test_sign_flips_agree_with_scipys_permutation_test(differences: list[float])
         n_resamples=10**6,
     )
     assert inference.sign_flip(differences) == pytest.approx(test.pvalue)
+
+
+@pytest.mark.parametrize("n", [2, 3, 6, 10])
+@pytest.mark.parametrize("more", [1, 5])
+def test_the_range_of_more_runs_is_that_of_a_t_distribution(n: int, more: int) -> None:
+    """By definition: (mean of the new - mean of the old) / (s sqrt(1 / more + 1 / n)) has Student's t distribution."""
+    values = np.random.default_rng(n).normal(0.8, 0.01, n)
+    interval = inference.prediction_interval(list(values), more)
+    assert interval is not None
+    scaled = (np.array(interval) - values.mean()) / (values.std(ddof=1) * math.sqrt(1 / more + 1 / n))
+    assert stats.t.cdf(scaled, n - 1) == pytest.approx([0.025, 0.975])
+    assert inference.prediction_interval([0.8]) is None
 
 
 def test_sign_flips_are_left_out_where_they_would_take_gigabytes() -> None:
