@@ -253,6 +253,16 @@ def seed_agreement(runs: Sequence[Run], predicted: Mapping[str, Predictions]) ->
     return told
 
 
+def first_of_each(runs: Sequence[Run], among: Collection[str]) -> list[Run]:
+    """Of each variant the run of the lowest seed and repeat whose id is ``among`` those given."""
+    found = []
+    for group in _by_variant(runs).values():
+        there = [run for run in group if run["id"] in among]
+        if there:
+            found.append(min(there, key=lambda run: (run["seed"], run.get("repeat", 0))))
+    return found
+
+
 def _partners(study: Mapping[str, Any], variants: Sequence[Variant]) -> list[tuple[Variant, Variant]]:
     """The variants that contrasts compare, the baseline second: those at other values of the tuned axes too, since any
     of these may turn out the best of its side, and those of as many epochs.

@@ -64,6 +64,7 @@ def describe(plan: Plan, command: str) -> dict[str, Any]:
                     "summary": plugin.summary,
                     "origin": plugin.origin,
                     "sha256": plugin.reference.sha256,
+                    "cite": cite if isinstance(cite := getattr(plugin.cls, "cite", ""), str) else "",
                 }
                 for plugin in plan.plugins
             ],
@@ -78,7 +79,7 @@ def collect(store: Store) -> Results:
     Raises :class:`~rotbench.errors.StoreUnusable` for a damaged or newer store; a folder that is no store gives a
     :class:`FileNotFoundError`.
     """
-    from rotbench import predictions, subsets  # late: planning needs neither arrays nor what was predicted
+    from rotbench import predictions, subsets, thumbnails  # late: planning needs neither arrays nor what was predicted
 
     described = store.read_study()
     if described is None:
@@ -91,6 +92,7 @@ def collect(store: Store) -> Results:
     pictured: set[str] = set()
     shared: dict[str, int] = {}
     predicted: dict[str, Predictions] = {}
+    folders: dict[str, Path] = {}
     for record in records:
         stands = standing[record["id"]]
         outcome = outcomes.get(stands.stored or "")
@@ -111,6 +113,8 @@ def collect(store: Store) -> Results:
             if said is not None:
                 predicted[run["id"]] = said
                 run |= predictions.judged(said, len(run["provenance"]["data"]["classes"]))
+                if "errors" in run:
+                    folders[run["id"]] = outcome.folder
         if outcome is not None and outcome.result.get("seconds_shared_by") is not None:
             shared[run["id"]] = outcome.result["seconds_shared_by"]
         runs.append(run)
@@ -125,6 +129,9 @@ def collect(store: Store) -> Results:
             runs, {name: said.seen for name, said in predicted.items() if said.seen is not None}
         ),
         "seed_agreement": predictions.seed_agreement(runs, predicted),
+        "error_images": thumbnails.error_images(
+            [(run, folders[run["id"]]) for run in predictions.first_of_each(runs, folders)]
+        ),
         # Apart from the runs, which are the same however many of them are trained side by side.
         "seconds_shared_by": shared,
     }
