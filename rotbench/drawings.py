@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rotbench import compare, figures, inference
-from rotbench.compare import Contrast, Results, Run, Variant, VariantSummary, as_written
-from rotbench.partner import matches_all
-from rotbench.wording import (
-    variant_labels,
-)
+from rotbench.compare import Contrast, Results, Variant, VariantSummary, as_written
+from rotbench.curve import scored_part
+from rotbench.partner import MATCHED, matches_all
+from rotbench.transfer import transfers
+from rotbench.views import View, seed_lines, views
+from rotbench.wording import labels_by_axis, variant_labels, varying
 
 #: Every figure that a page can have.
 NAMES = (
@@ -27,6 +27,9 @@ NAMES = (
     "transfer",
 )
 
+#: A panel of curves has at most this many variants where an axis is left to part them by.
+MOST_IN_A_PANEL = 8
+
 #: What is said beside a contrast's label of the partner that it has.
 COMPARISONS = {"same settings": "", "tuned": ", each at its best", "compute-matched": ", with as many epochs"}
 
@@ -41,6 +44,12 @@ def drawings(
     keys = {as_written(variant): f"v{place}" for place, variant in enumerate(variants)}
     drawn: dict[str, figures.Drawing] = {}
 
+    means = {as_written(item.variant): item.estimate.mean for item in summaries if item.estimate is not None}
+    partners = {
+        as_written(item.variant): means.get(as_written(item.baseline))
+        for item in contrasts
+        if item.comparison == "same settings"
+    }
     rows = [
         figures.Row(
             key=keys[as_written(summary.variant)],
@@ -50,6 +59,8 @@ def drawings(
             estimate=summary.estimate,
             references=_references(study, summary.variant),
             faint=summary.diverged or summary.n < summary.planned,
+            baseline=partners.get(as_written(summary.variant)),
+            is_baseline=_is_baseline(study, summary.variant),
         )
         for summary in summaries
         if summary.estimate is not None
@@ -73,13 +84,16 @@ def drawings(
         margin = study.get("margin", inference.MARGIN)
         drawn["differences"] = figures.differences("differences", "Paired differences to the baseline", paired, margin)
 
-    panels = curve_panels(results, variants, styles, keys)
-    if panels:
-        part = scored_part(results["runs"])
-        drawn["curves"] = figures.curves("curves", f"{part.capitalize()} accuracy by epoch", panels)
-    pretexts = pretext_panels(results)
+    for view in views(results):
+        panels = curve_panels(results, variants, styles, keys, view)
+        drawn[view.name] = figures.curves(view.name, view.words, panels, seeds=view.name == "curves", x=view.x)
+    pretexts = pretext_panels(results, styles)
     if pretexts:
         drawn["pretexts"] = figures.curves("pretexts", "Pretext score by epoch", pretexts, alone=True)
+    clouds = transfer_panels(results, styles, keys)
+    if clouds:
+        title = "Pretext score and the accuracy of what starts from it"
+        drawn["transfer"] = figures.clouds("transfer", title, clouds, "test accuracy")
     return drawn
 
 
@@ -93,47 +107,93 @@ def series_of(summaries: Sequence[VariantSummary], labels: Mapping[str, str]) ->
     ]
 
 
+def facet_axes(variants: Sequence[Variant]) -> tuple[str, ...]:
+    """The axes whose values have a panel each: the freeze policy, and where panels would be full further ones.
+
+    Never the init, which is what a panel compares; of the others the one with the fewest values first.
+    """
+    values = {
+        axis: len({as_written(variant[axis]) for variant in variants})
+        for axis in varying(variants)
+        if axis != "init" and all(axis in variant for variant in variants)
+    }
+    several = sorted((axis for axis in values if values[axis] > 1), key=lambda axis: (axis != "freeze", values[axis]))
+    chosen: tuple[str, ...] = ()
+    for axis in several:
+        full = max(_panel_sizes(variants, chosen)) > MOST_IN_A_PANEL
+        # A panel of one line compares nothing.
+        if axis == "freeze" or (full and max(_panel_sizes(variants, (*chosen, axis))) > 1):
+            chosen = (*chosen, axis)
+    return chosen
+
+
+def _panel_sizes(variants: Sequence[Variant], axes: Sequence[str]) -> list[int]:
+    sizes: dict[str, int] = {}
+    for variant in variants:
+        panel = as_written([variant[axis] for axis in axes])
+        sizes[panel] = sizes.get(panel, 0) + 1
+    return list(sizes.values())
+
+
 def styles_of(variants: Sequence[Variant]) -> dict[str, int]:
-    """A style for each variant, the same for variants that differ in the freeze policy alone."""
-    without = ("freeze",) if len({as_written(v.get("freeze")) for v in variants}) < len(variants) else ()
-    names = variant_labels(variants, without)
+    """A style for each variant, the same for those that only the panel tells apart."""
+    names = variant_labels(variants, facet_axes(variants))
     order = list(dict.fromkeys(names.values()))
     return {key: order.index(name) for key, name in names.items()}
 
 
+def pretext_styles(results: Results, styles: Mapping[str, int]) -> dict[str, int]:
+    """A style for each pretext run's variant: that of what starts from it, or one that nothing else has."""
+    made: dict[str, int] = {}
+    by_id = {run["id"]: as_written(run["variant"]) for run in results["runs"] if run["kind"] == "pretext"}
+    for run in results["runs"]:
+        for needed in run["needs"] if run["kind"] == "downstream" else ():
+            if needed in by_id:
+                made.setdefault(by_id[needed], styles[as_written(run["variant"])])
+    free = max(styles.values(), default=-1) + 1
+    for key in dict.fromkeys(by_id.values()):
+        if key not in made:
+            made[key], free = free, free + 1
+    return made
+
+
 def curve_panels(
-    results: Results, variants: Sequence[Variant], styles: Mapping[str, int], keys: Mapping[str, str]
+    results: Results, variants: Sequence[Variant], styles: Mapping[str, int], keys: Mapping[str, str], view: View
 ) -> list[figures.Panel]:
-    """Curves of the downstream runs: a panel a freeze policy where there is more than one."""
+    """Curves of the downstream runs: a panel a freeze policy where there is more than one (see ``facet_axes``)."""
     chance = results["study"]["chance"]
-    levels = ((chance, "chance"),) if chance is not None else ()
-    policies = compare.axis_labels([variant["freeze"] for variant in variants if "freeze" in variant])
-    faceted = len(policies) > 1 and all("freeze" in variant for variant in variants)
-    names = variant_labels(variants, ("freeze",) if faceted else ())
+    levels = ((chance, "chance"),) if chance is not None and view.is_accuracy else ()
+    axes = facet_axes(variants)
+    names, by_axis = variant_labels(variants, axes), labels_by_axis(variants)
     panels: dict[str, list[figures.Series]] = {}
-    part = scored_part(results["runs"])
     for variant, runs in compare.by_variant(results["runs"], "downstream"):
         key = as_written(variant)
-        series = figures.Series(keys[key], names[key], styles[key], seed_lines(runs, part))
-        if series.lines:
-            title = f"freeze: {policies[as_written(variant['freeze'])]}" if faceted else ""
+        series = figures.Series(keys[key], names[key], styles[key], seed_lines(runs, view.measure, view.x))
+        if series.lines if view.name == "curves" else series.mean:
+            title = ", ".join(f"{axis}: {by_axis[axis][as_written(variant[axis])]}" for axis in axes)
             panels.setdefault(title, []).append(series)
-    return [figures.Panel(title, tuple(series), levels, f"{part} accuracy", True) for title, series in panels.items()]
+    return [
+        figures.Panel(title, tuple(series), levels, view.measured, view.is_accuracy) for title, series in panels.items()
+    ]
 
 
-def pretext_panels(results: Results) -> list[figures.Panel]:
-    """Curves of the pretext runs: a panel a kind of score, since only scores of one kind share a scale."""
+def pretext_panels(results: Results, styles: Mapping[str, int]) -> list[figures.Panel]:
+    """Curves of the pretext runs: a panel a kind of score, since only scores of one kind share a scale.
+
+    ``styles`` are those of the downstream variants.
+    """
     panels: dict[str, list[figures.Series]] = {}
     levels: dict[str, dict[float, list[str]]] = {}
     part = scored_part(results["runs"])
+    own = pretext_styles(results, styles)
     for place, (variant, runs) in enumerate(compare.by_variant(results["runs"], "pretext")):
         name = variant["pretext"]
         about = results["study"]["pretexts"].get(name, {})
         score = about.get("score_name", "accuracy")
-        lines = seed_lines(runs, part)
+        lines = seed_lines(runs, f"{part}_accuracy")
         if not lines:
             continue
-        panels.setdefault(score, []).append(figures.Series(f"p{place}", str(name), place, lines))
+        panels.setdefault(score, []).append(figures.Series(f"p{place}", str(name), own[as_written(variant)], lines))
         if about.get("chance") is not None:
             levels.setdefault(score, {}).setdefault(about["chance"], []).append(str(name))
     return [
@@ -148,6 +208,23 @@ def pretext_panels(results: Results) -> list[figures.Panel]:
     ]
 
 
+def transfer_panels(results: Results, styles: Mapping[str, int], keys: Mapping[str, str]) -> list[figures.CloudPanel]:
+    """Pretext scores against downstream accuracies: a panel a pretext task, in the colour of what starts from it."""
+    found = transfers(results)
+    kinds = list(dict.fromkeys(item.besides for item in found))
+    panels: dict[str, list[figures.Cloud]] = {}
+    for item in found:
+        key = as_written(item.variant)
+        points = tuple((score, accuracy) for _, score, accuracy in item.points)
+        cloud = figures.Cloud(keys[key], item.besides, styles[key], kinds.index(item.besides), points)
+        panels.setdefault(item.pretext, []).append(cloud)
+    scores = {name: results["study"]["pretexts"].get(name, {}).get("score_name", "accuracy") for name in panels}
+    return [
+        figures.CloudPanel(name, tuple(clouds), f"pretext score ({scores[name]})", scores[name] == "accuracy")
+        for name, clouds in panels.items()
+    ]
+
+
 def _chances(names_at: Mapping[float, Sequence[str]]) -> tuple[tuple[float, str], ...]:
     """The scores of guessing with the tasks that have them; from three on their names would cover one another."""
     if len(names_at) == 1:
@@ -156,32 +233,8 @@ def _chances(names_at: Mapping[float, Sequence[str]]) -> tuple[tuple[float, str]
     return tuple((level, f"chance: {', '.join(names)}" if told else "") for level, names in names_at.items())
 
 
-def seed_lines(runs: Sequence[Run], part: str = "test") -> tuple[figures.Line, ...]:
-    """The curve of each seed that has one, the mean of its repeats, up to the first epoch that was not scored.
-
-    ``part`` is what was scored: ``"test"`` or ``"validation"``.
-    """
-    by_seed: dict[int, list[Run]] = {}
-    for run in runs:
-        by_seed.setdefault(run["seed"], []).append(run)
-    lines = []
-    for seed, group in by_seed.items():
-        curves = [[entry.get(f"{part}_accuracy") for entry in run["history"]] for run in group]
-        scored = [list(itertools.takewhile(lambda score: score is not None, curve)) for curve in curves]
-        values = tuple(sum(scores) / len(scores) for scores in zip(*scored, strict=False))
-        if values:
-            lines.append(figures.Line(seed, values, all(compare.finished(run) for run in group)))
-    return tuple(lines)
-
-
-def scored_part(runs: Sequence[Run]) -> str:
-    """What the curves of these runs can show: validation images where the test images were kept for the last epoch."""
-    seen = any(len(run["history"]) > 1 and run["history"][0]["test_accuracy"] is None for run in runs)
-    return (
-        "validation"
-        if seen and any("validation_accuracy" in run["history"][0] for run in runs if run["history"])
-        else "test"
-    )
+def _is_baseline(study: Mapping[str, Any], variant: Variant) -> bool:
+    return bool(study["baseline"]) and matches_all(variant, study["baseline"]) and MATCHED not in variant
 
 
 def _references(study: Mapping[str, Any], variant: Variant) -> tuple[tuple[float, str], ...]:

@@ -26,12 +26,12 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import Formatter, FuncFormatter, MaxNLocator, MultipleLocator
+from scipy.optimize import isotonic_regression
 
 from rotbench.inference import Estimate, mean_interval
+from rotbench.slim import HREF, SVG, slim
 
-SVG = "http://www.w3.org/2000/svg"
-HREF = "{http://www.w3.org/1999/xlink}href"
 ElementTree.register_namespace("", SVG)
 
 #: Okabe and Ito's colours without black (the page's text) and yellow (unreadable on white); never without a dash.
@@ -48,29 +48,43 @@ MARKERS = ("o", "s", "^", "D", "v", "P")
 #: Above this many lines of single seeds a figure draws means and bands alone.
 MOST_SEED_LINES = 100
 #: Labels at the ends of lines are drawn where a panel has at most this many lines and letters in each label.
-MOST_DIRECT_LABELS = 6
-LONGEST_DIRECT_LABEL = 16
+MOST_DIRECT_LABELS = 8
+LONGEST_DIRECT_LABEL = 22
 LONGEST_LABEL = 44
 LONGEST_ROW_LINE = 28
+#: From so many rows on a dot plot is set closer, its labels on one line.
+MANY_ROWS = 13
 GREY = "#8a8a8a"
+#: Diamonds of so many sources are told apart by how they are filled.
+FILLS = ("none", "full", "left", "bottom")
+#: What an axis of curves counts in, by the least value at its end: divisor and words.
+IMAGES = ((2e6, 1e6, "training images seen, millions"), (2e3, 1e3, "training images seen, thousands"))
+SECONDS = ((18000.0, 3600.0, "hours"), (300.0, 60.0, "minutes"))
 #: Text stays text, and a name with two dollar signs is no formula.
 SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
     "pdf.fonttype": 42,
+    "font.sans-serif": ["DejaVu Sans"],
     "text.parse_math": False,
     "path.simplify": False,  # a line keeps a vertex an epoch
 }
+
+_EXACT = re.compile(r"\d+\.\d+")
 
 P = ParamSpec("P")
 
 
 @dataclass(frozen=True)
 class Line:
-    """One run's values by epoch, from epoch 1, one or more; ``finished`` runs enter the mean."""
+    """One seed's values by epoch, from epoch 1, one or more; ``finished`` seeds enter the mean.
+
+    ``xs`` are where they are drawn: images seen or seconds; empty for the epochs themselves.
+    """
 
     seed: int
     values: tuple[float, ...]
     finished: bool
+    xs: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -81,6 +95,16 @@ class Series:
     label: str
     style: int
     lines: tuple[Line, ...]
+
+    @functools.cached_property
+    def mean(self) -> list[Estimate]:
+        """:func:`mean_curve` of the lines."""
+        return mean_curve(self.lines)
+
+    @functools.cached_property
+    def places(self) -> list[float]:
+        """Where the mean is drawn, see :func:`mean_places`."""
+        return mean_places(self.lines)
 
 
 @dataclass(frozen=True)
@@ -98,7 +122,8 @@ class Panel:
 class Row:
     """One row of a dot plot: an estimate, the seeds behind it, and published numbers beside it.
 
-    ``faint`` rows are drawn grey: one of their runs diverged or is missing.
+    ``faint`` rows are drawn grey: one of their runs diverged or is missing. ``baseline`` is the mean that the row is
+    compared with; ``is_baseline`` rows are what others are compared with.
     """
 
     key: str
@@ -108,6 +133,29 @@ class Row:
     estimate: Estimate
     references: tuple[tuple[float, str], ...] = ()
     faint: bool = False
+    baseline: float | None = None
+    is_baseline: bool = False
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """The points of one variant, (x, y) a run; ``style`` chooses the colour, ``kind`` the mark."""
+
+    key: str
+    label: str
+    style: int
+    kind: int
+    points: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
+class CloudPanel:
+    """One set of axes of a point plot, with an x axis of its own."""
+
+    title: str
+    clouds: tuple[Cloud, ...]
+    label: str
+    per_cent: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +190,9 @@ def _with_own_settings(draw: Callable[P, Drawing]) -> Callable[P, Drawing]:
     def drawn(*args: P.args, **kwargs: P.kwargs) -> Drawing:
         with _own_settings():
             drawing = draw(*args, **kwargs)
-            drawing.figure.draw_without_rendering()
+            engine = drawing.figure.get_layout_engine()
+            if engine is not None:
+                engine.execute(drawing.figure)
             drawing.figure.set_layout_engine("none")
             return drawing
 
@@ -157,120 +207,220 @@ def mean_curve(lines: Sequence[Line]) -> list[Estimate]:
     return [mean_interval(values) for values in zip(*finished, strict=False)]
 
 
-@_with_own_settings
-def curves(name: str, title: str, panels: Sequence[Panel], alone: bool = False) -> Drawing:
-    """Values by epoch: a thin line a seed, the mean over seeds and its 95 % t band.
+def mean_places(lines: Sequence[Line]) -> list[float]:
+    """Where :func:`mean_curve` is drawn: the epochs, or the mean over finished seeds of where each stood."""
+    finished = [line.xs or tuple(map(float, range(1, len(line.values) + 1))) for line in lines if line.finished]
+    return [sum(xs) / len(xs) for xs in zip(*finished, strict=False)]
 
-    ``alone`` says that each panel has a scale of its own; otherwise all share one.
+
+@_with_own_settings
+def curves(
+    name: str, title: str, panels: Sequence[Panel], *, alone: bool = False, seeds: bool = True, x: str = "epoch"
+) -> Drawing:
+    """The mean over seeds and its 95 % t band; where ``seeds``, and there are not too many, a thin line a seed.
+
+    ``alone`` says that each panel has a scale of its own; otherwise all share one. ``x`` is what the lines' places
+    are: ``"epoch"``, ``"images"`` or ``"seconds"``.
     """
     columns = min(len(panels), 2)
     rows = math.ceil(len(panels) / columns)
-    figure = _figure(5.0 if columns == 1 else 8.0, 0.5 + 2.8 * rows)
-    grid = figure.subplots(rows, columns, squeeze=False, sharey=not alone, sharex=not alone)
-    seed_lines = sum(len(series.lines) for panel in panels for series in panel.series) <= MOST_SEED_LINES
-    titles: dict[str, str] = {}
-    for axes in list(grid.flat)[len(panels) :]:
-        axes.remove()
-    for place, (axes, panel) in enumerate(zip(grid.flat, panels, strict=False)):
-        _curve_panel(axes, panel, seed_lines, titles)
-        axes.set_xlabel("epoch")
-        if place % columns == 0 or alone:
-            axes.set_ylabel(panel.label)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
-        axes.tick_params(labelbottom=True)  # shared axes have numbers in the last row alone, which may be shorter
-        if axes.get_xlim()[1] < 2:  # a single epoch has no width of its own
-            axes.set_xlim(0.5, 1.5)
-        _scale(axes, [panel] if alone else panels)
-    for axes, panel in zip(grid.flat, panels, strict=False):
-        _direct_labels(axes, panel)
+    seeds = seeds and draws_seeds(panels)
     entries = {series.label: series.style for panel in panels for series in panel.series}
+    labelled = all(_has_direct_labels(panel) for panel in panels)
     handles = [
         Line2D([], [], color=_colour(s), linestyle=_dash(s), marker=_marker(s), linewidth=1.8, markersize=4)
         for s in entries.values()
     ]
-    _legend(figure, handles, list(entries), columns=min(4, len(entries)))
+    figure = _figure(5.2 if columns == 1 else 8.0, 0.5 + 2.7 * rows, [] if labelled else list(entries), handles)
+    grid = figure.subplots(rows, columns, squeeze=False, sharey=not alone, sharex=not alone)
+    titles: dict[str, str] = {}
+    for axes in list(grid.flat)[len(panels) :]:
+        axes.remove()
+    for place, (axes, panel) in enumerate(zip(grid.flat, panels, strict=False)):
+        _curve_panel(axes, panel, seeds, titles)
+        _scale(axes, [panel] if alone else panels, seeds)
+        _run_of(axes, [panel] if alone else panels, x)
+        if place % columns == 0 or alone:
+            axes.set_ylabel(panel.label)
+        axes.tick_params(labelbottom=True)  # shared axes have numbers in the last row alone, which may be shorter
+    for axes, panel in zip(grid.flat, panels, strict=False):
+        _direct_labels(axes, panel)
     return Drawing(name, title, figure, titles)
 
 
-def _curve_panel(axes: Axes, panel: Panel, seed_lines: bool, titles: dict[str, str]) -> None:
-    unit = _percent if panel.per_cent else _number
+def draws_seeds(panels: Sequence[Panel]) -> bool:
+    """Whether the lines of single seeds are few enough to be drawn."""
+    return sum(len(series.lines) for panel in panels for series in panel.series) <= MOST_SEED_LINES
+
+
+def _curve_panel(axes: Axes, panel: Panel, seeds: bool, titles: dict[str, str]) -> None:
+    def said(value: float) -> str:
+        return _percent(value, 1) if panel.per_cent else f"{value:.4g}"
+
     axes.set_title(_short(panel.title), fontsize=9.5, loc="left")
     _plain_axes(axes)
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: unit(value, 0)))
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 5, 10]))
+    if panel.per_cent:
+        axes.yaxis.set_major_formatter(_Percent())
     for level, label in panel.levels:
         axes.axhline(level, color="black", linestyle=(0, (1, 2)), linewidth=1.0)
         if label:
             _note(axes, _short(label), (0, level), ("axes fraction", "data"), (4, 2.5), va="bottom")
     for series in panel.series:
         colour, dash = _colour(series.style), _dash(series.style)
-        for line in series.lines if seed_lines else ():
+        for line in series.lines if seeds else ():
             epochs = range(1, len(line.values) + 1)
             gid = f"{series.key}-seed{line.seed}"
-            axes.plot(epochs, line.values, color=colour, linestyle=dash, linewidth=0.7, alpha=0.45, gid=gid)
-            titles[gid] = f"{series.label}, seed {line.seed}, {unit(line.values[-1], 1)} at epoch {len(line.values)}"
-        mean = mean_curve(series.lines)
+            axes.plot(line.xs or epochs, line.values, color=colour, linestyle=dash, linewidth=0.7, alpha=0.45, gid=gid)
+            titles[gid] = f"{series.label}, seed {line.seed}, {said(line.values[-1])} at epoch {len(line.values)}"
+        mean, places = series.mean, series.places
         if not mean:
             continue
-        epochs = range(1, len(mean) + 1)
         gid = f"{series.key}-mean"
         means = [point.mean for point in mean]
         every = max(1, len(mean) // 8)
-        (main,) = axes.plot(epochs, means, color=colour, linestyle=dash, linewidth=1.8, gid=gid)
+        (main,) = axes.plot(places, means, color=colour, linestyle=dash, linewidth=1.8, gid=gid)
         main.set(marker=_marker(series.style), markersize=3.5, markevery=((len(mean) - 1) % every, every))
-        titles[gid] = f"{series.label}, mean of {mean[-1].n}, {unit(means[-1], 1)} at epoch {len(mean)}"
+        titles[gid] = f"{series.label}, mean of {mean[-1].n}, {said(means[-1])} at epoch {len(mean)}"
         if mean[0].n > 1:
             gid = f"{series.key}-band"
-            lows = [point.low if point.low is not None else point.mean for point in mean]
-            highs = [point.high if point.high is not None else point.mean for point in mean]
-            axes.fill_between(epochs, lows, highs, color=colour, alpha=0.14, linewidth=0, gid=gid)
+            lows, highs = zip(*(point.interval or (point.mean, point.mean) for point in mean), strict=True)
+            axes.fill_between(places, lows, highs, color=colour, alpha=0.14, linewidth=0, gid=gid)
             titles[gid] = f"{series.label}, 95 % t interval of the mean"
 
 
-def _scale(axes: Axes, panels: Sequence[Panel]) -> None:
-    """Limits from lines and levels alone: the band of two seeds may be wider than everything that was measured."""
-    values = [value for panel in panels for series in panel.series for line in series.lines for value in line.values]
-    values += [level for panel in panels for level, _ in panel.levels]
+def _scale(axes: Axes, panels: Sequence[Panel], seeds: bool) -> None:
+    """Limits from what was measured: the band of two seeds may be wider than all of it."""
+    values = [level for panel in panels for level, _ in panel.levels]
+    for series in (series for panel in panels for series in panel.series):
+        if seeds:
+            values += [value for line in series.lines for value in line.values]
+            continue
+        for point, measured in zip(
+            series.mean,
+            zip(*(line.values for line in series.lines if line.finished), strict=False),
+            strict=True,
+        ):
+            low, high = point.interval or (point.mean, point.mean)
+            values += [max(low, min(measured)), min(high, max(measured))]
     low, high = min(values, default=0.0), max(values, default=1.0)
     room = 0.06 * (high - low) or 0.05
     axes.set_ylim(low - room, high + room)
 
 
+def _run_of(axes: Axes, panels: Sequence[Panel], x: str) -> None:
+    """The x axis of curves: whole epochs, or images and seconds from zero in units that keep numbers short."""
+    lines = [line for panel in panels for series in panel.series for line in series.lines]
+    last = max(max(line.xs, default=float(len(line.values))) for line in lines)
+    if x == "epoch":
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
+        if last < 2:  # a single epoch has no width of its own
+            axes.set_xlim(0.5, 1.5)
+        return
+    units, plain = (IMAGES, "training images seen") if x == "images" else (SECONDS, "seconds")
+    divisor, words = next(((by, words) for least, by, words in units if last >= least), (1.0, plain))
+    axes.set_xlabel(words if x == "images" else f"{words} of training and scoring")
+    axes.set_xlim(0, 1.05 * last)
+    # Ticks at round numbers of the unit: a round number of seconds is none of minutes.
+    base = divisor * _round_step(last / divisor / 6)
+    axes.xaxis.set_major_locator(MultipleLocator(base))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / divisor:g}"))
+
+
+def _round_step(least: float) -> float:
+    """The smallest of 1, 2, 5 times a power of ten that is at least ``least``."""
+    power = 10.0 ** math.floor(math.log10(least))
+    return next(step * power for step in (1, 2, 5, 10) if step * power >= least * (1 - 1e-9))
+
+
+def _has_direct_labels(panel: Panel) -> bool:
+    named = [series for series in panel.series if any(line.finished for line in series.lines)]
+    return (
+        len(named) == len(panel.series) <= MOST_DIRECT_LABELS
+        and max(len(series.label) for series in named) <= LONGEST_DIRECT_LABEL
+    )
+
+
 def _direct_labels(axes: Axes, panel: Panel) -> None:
     """The name of each mean at its line's end, moved apart where two would overlap; nothing where they do not fit."""
-    ends = [(mean_curve(series.lines), series) for series in panel.series]
-    ends = sorted(((mean, series) for mean, series in ends if mean), key=lambda end: end[0][-1].mean)
-    if len(ends) > MOST_DIRECT_LABELS or any(len(series.label) > LONGEST_DIRECT_LABEL for _, series in ends):
+    if not _has_direct_labels(panel):
         return
+    ends = [(series.places[-1], series.mean[-1].mean, series) for series in panel.series]
+    ends = sorted(ends, key=lambda end: end[1])
     low, high = axes.get_ylim()
-    step = 0.055 * (high - low)
-    at = -math.inf
-    for mean, series in ends:
-        at = max(mean[-1].mean, at + step)
-        _note(axes, series.label, (len(mean), at), "data", (5, 0), va="center", size=8)
+    step = 0.062 * (high - low)
+    for at, (x, y, series) in zip(_apart([y for _, y, _ in ends], step, low, high), ends, strict=True):
+        moved = abs(at - y) > 0.3 * step
+        leader = {"arrowstyle": "-", "color": _colour(series.style), "linewidth": 0.7, "shrinkA": 0, "shrinkB": 2}
+        axes.annotate(
+            series.label,
+            (x, y),
+            xytext=(14 if moved else 6, at),
+            textcoords=("offset points", "data"),
+            va="center",
+            fontsize=8,
+            annotation_clip=False,
+            arrowprops=leader if moved else None,
+        )
+
+
+def _apart(wanted: Sequence[float], step: float, low: float, high: float) -> list[float]:
+    """Places at least ``step`` apart, between ``low`` and ``high``, as near to the ascending ``wanted`` as can be."""
+    offsets = [step * place for place in range(len(wanted))]
+    fitted = isotonic_regression([y - offset for y, offset in zip(wanted, offsets, strict=True)]).x
+    top = high - offsets[-1]
+    return [max(low, min(float(y), top)) + offset for y, offset in zip(fitted, offsets, strict=True)]
 
 
 @_with_own_settings
 def dots(name: str, title: str, rows: Sequence[Row], chance: float | None) -> Drawing:
-    """Final accuracies, best on top: mean, 95 % t interval, single seeds as small dots, published ones as diamonds."""
+    """Final accuracies, best on top: mean, 95 % t interval, single seeds as small dots, published ones as diamonds.
+
+    The mean that rows are compared with is a line where all have the same, else a stroke in each row.
+    """
     ordered = sorted(rows, key=lambda row: row.estimate.mean)
-    figure, axes, titles = _row_figure(ordered, [_percent(row.estimate.mean, 1) for row in ordered])
+    sources = list(dict.fromkeys(source for row in ordered for _, source in row.references))
+    fills = dict(zip(sources, FILLS, strict=False)) if len(sources) <= len(FILLS) else {}
+    baselines = {row.baseline for row in ordered if row.baseline is not None}
+    words = [*fills] if fills else ["published"] if sources else []
+    keys = [_diamond([], [], fills.get(source, "none")) for source in (fills or sources[:1])]
+    if len(baselines) > 1:
+        words.append("what a row is compared with")
+        keys.append(Line2D([], [], marker="|", markersize=11, markeredgewidth=1.2, color=GREY, linestyle="none"))
+    means = [_percent(row.estimate.mean, 1) for row in ordered]
+    figure, axes, titles = _row_figure(ordered, means, words, keys)
+    above = []
     if chance is not None:
-        axes.axvline(chance, color="black", linestyle=(0, (1, 2)), linewidth=1.0)
-        _note(axes, "chance", (chance, 1), ("data", "axes fraction"), (3, -2), va="top")
+        axes.axvline(chance, color="black", linestyle=(0, (1, 2)), linewidth=1.0, gid="chance")
+        above.append((chance, "chance"))
+    if len(baselines) == 1:
+        (only,) = baselines
+        axes.axvline(only, color=GREY, linewidth=1.0, zorder=1, gid="baseline")
+        titles["baseline"] = f"baseline, {_percent(only, 1)}"
+        above.append((only, "baseline"))
     for place, row in enumerate(ordered):
+        if row.baseline is not None and len(baselines) > 1:
+            gid = f"{row.key}-baseline"
+            stroke = Line2D(
+                [row.baseline], [place], marker="|", markersize=11, markeredgewidth=1.2, color=GREY, gid=gid
+            )
+            axes.add_line(stroke)
+            titles[gid] = f"{row.label} is compared with {_percent(row.baseline, 1)}"
         for number, (accuracy, source) in enumerate(row.references):
             gid = f"{row.key}-reference{number}"
-            _marks(axes, [accuracy], place - 0.26, "D", 4.5, "black", face="none", gid=gid)
+            axes.add_line(_diamond([accuracy], [place - 0.27], fills.get(source, "none"), gid=gid))
+            axes.update_datalim([(accuracy, place)])
             titles[gid] = f"{source}: {_percent(accuracy, 2)}"
+    axes.autoscale_view(scaley=False)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _percent(value, 0)))
+    axes.xaxis.set_major_formatter(_Percent())
     axes.set_xlabel("test accuracy after the last epoch")
     # The t interval of two seeds may reach far beyond what an accuracy can be; the table has its numbers.
     low, high = axes.get_xlim()
     axes.set_xlim(max(low, -0.02), min(high, 1.02))
-    if any(row.references for row in ordered):
-        diamond = Line2D([], [], marker="D", markersize=4.5, markerfacecolor="none", color="black", linestyle="none")
-        _legend(figure, [diamond], ["published"], columns=1)
+    for x, word in above:
+        _note(axes, word, (x, 1), ("data", "axes fraction"), (0, 3), va="bottom", ha="center")
     return Drawing(name, title, figure, titles)
 
 
@@ -281,7 +431,7 @@ def differences(name: str, title: str, rows: Sequence[Row], margin: float) -> Dr
     figure, axes, titles = _row_figure(ordered, [_points(row.estimate.mean) for row in ordered])
     axes.axvspan(-margin, margin, color="black", alpha=0.09, linewidth=0, gid="margin")
     titles["margin"] = f"differences below the margin of {100 * margin:g} points"
-    axes.axvline(0, color="black", linewidth=1.0)
+    axes.axvline(0, color="black", linewidth=1.0, zorder=1)
     low, high = axes.get_xlim()
     axes.set_xlim(min(low, -1.5 * margin), max(high, 1.5 * margin))
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
@@ -290,28 +440,93 @@ def differences(name: str, title: str, rows: Sequence[Row], margin: float) -> Dr
     return Drawing(name, title, figure, titles)
 
 
-def _row_figure(rows: Sequence[Row], means: Sequence[str]) -> tuple[Figure, Axes, dict[str, str]]:
-    """The marks of each row from the bottom up, and right of the axes its mean in figures."""
-    figure = _figure(5.0, 0.9 + 0.4 * len(rows))
+def _row_figure(
+    rows: Sequence[Row], means: Sequence[str], words: Sequence[str] = (), keys: Sequence[Line2D] = ()
+) -> tuple[Figure, Axes, dict[str, str]]:
+    """The marks of each row from the bottom up, and right of the axes its mean in figures; a legend of ``words``."""
+    close = len(rows) >= MANY_ROWS
+    figure = _figure(5.2, 0.9 + (0.25 if close else 0.4) * len(rows), words, keys)
     axes = figure.subplots()
     _plain_axes(axes)
-    axes.grid(axis="y", visible=False)
+    axes.grid(axis="y", linewidth=0.5, alpha=0.09)
+    axes.margins(x=0.06)
     titles = {}
     for place, (row, mean) in enumerate(zip(rows, means, strict=True)):
         colour = GREY if row.faint else _colour(row.style)
-        _marks(axes, row.values, place + 0.24, "o", 2.6, colour, gid=f"{row.key}-seeds")
-        titles[f"{row.key}-seeds"] = f"{row.label}: single seeds"
+        if row.estimate.n > 1:
+            _marks(axes, row.values, place + 0.27, "o", 2.2 if close else 2.6, colour, gid=f"{row.key}-seeds")
+            titles[f"{row.key}-seeds"] = f"{row.label}: single seeds"
         if row.estimate.interval is not None:
             ends = row.estimate.interval
             axes.plot(ends, [place] * 2, color=colour, marker="|", linewidth=1.6, gid=f"{row.key}-interval")
         face = "none" if row.faint or row.estimate.n < 2 else colour
         _marks(axes, [row.estimate.mean], place, _marker(row.style), 5, colour, face=face, gid=f"{row.key}-mean")
         titles[f"{row.key}-mean"] = f"{row.label}: mean of {row.estimate.n}, {mean}"
-        _note(axes, mean, (1, place), ("axes fraction", "data"), (8, 0), va="center", size=9)
-    axes.set_yticks(range(len(rows)), labels=[_two_lines(row.label) for row in rows])
-    axes.set_ylim(-0.6, len(rows) - 0.4)
+        _note(axes, mean, (1, place), ("axes fraction", "data"), (8, 0), va="center", size=8.5 if close else 9)
+    labels = [_short(row.label) if close else _two_lines(row.label) for row in rows]
+    axes.set_yticks(range(len(rows)), labels=labels, fontsize=8.5 if close else 9.5)
+    for text, row in zip(axes.get_yticklabels(), rows, strict=True):
+        text.set_fontweight("bold" if row.is_baseline else "normal")
+    axes.set_ylim(-0.7, len(rows) - 0.3)
     axes.tick_params(axis="y", length=0)
     return figure, axes, titles
+
+
+def _diamond(xs: Sequence[float], ys: Sequence[float], fill: Any, gid: str | None = None) -> Line2D:
+    return Line2D(
+        xs,
+        ys,
+        marker="D",
+        markersize=4.5,
+        fillstyle=fill,
+        markerfacecoloralt="none",
+        color="black",
+        linestyle="none",
+        gid=gid,
+    )
+
+
+@_with_own_settings
+def clouds(name: str, title: str, panels: Sequence[CloudPanel], label: str) -> Drawing:
+    """Points, a panel each with its own x axis and all with one y axis, accuracies under ``label``; a mark a kind."""
+    columns = min(len(panels), 3)
+    rows = math.ceil(len(panels) / columns)
+    kinds = {cloud.label: cloud.kind for panel in panels for cloud in panel.clouds}
+    told = list(kinds) if len(kinds) > 1 else []
+    keys = [_cloud_marks([], [], kinds[words], "black") for words in told]
+    figure = _figure((4.2, 6.6, 8.0)[columns - 1], 0.5 + 2.3 * rows, told, keys)
+    grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
+    for axes in list(grid.flat)[len(panels) :]:
+        axes.remove()
+    titles = {}
+    for place, (axes, panel) in enumerate(zip(grid.flat, panels, strict=False)):
+        _plain_axes(axes)
+        axes.set_title(_short(panel.title), fontsize=9.5, loc="left")
+        for cloud in panel.clouds:
+            gid = f"{cloud.key}-seeds"
+            xs, ys = zip(*cloud.points, strict=True)
+            axes.add_line(_cloud_marks(xs, ys, cloud.kind, _colour(cloud.style), gid=gid))
+            axes.update_datalim(cloud.points)
+            titles[gid] = f"{panel.title}: {cloud.label}, {len(cloud.points)} runs"
+        axes.autoscale_view()
+        axes.margins(0.1)
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=4, steps=[1, 2, 5, 10]))
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
+        if panel.per_cent:
+            axes.xaxis.set_major_formatter(_Percent())
+        axes.yaxis.set_major_formatter(_Percent())
+        axes.set_xlabel(_short(panel.label))
+        if place % columns == 0:
+            axes.set_ylabel(label)
+    return Drawing(name, title, figure, titles)
+
+
+def _cloud_marks(xs: Sequence[float], ys: Sequence[float], kind: int, colour: str, gid: str | None = None) -> Line2D:
+    """Marks of one kind: after the six shapes the same ones hollow."""
+    hollow = kind // len(MARKERS) % 2 == 1
+    shape = MARKERS[kind % len(MARKERS)]
+    face = "none" if hollow else colour
+    return Line2D(xs, ys, marker=shape, markersize=5, color=colour, markerfacecolor=face, linestyle="none", gid=gid)
 
 
 def _marks(
@@ -340,40 +555,63 @@ def _note(
     offset: tuple[float, float],
     *,
     va: str,
+    ha: str = "left",
     size: float = 7.5,
 ) -> None:
     axes.annotate(
-        text, at, xycoords=frame, xytext=offset, textcoords="offset points", va=va, fontsize=size, annotation_clip=False
+        text,
+        at,
+        xycoords=frame,
+        xytext=offset,
+        textcoords="offset points",
+        va=va,
+        ha=ha,
+        fontsize=size,
+        annotation_clip=False,
     )
 
 
-def _figure(width: float, height: float) -> Figure:
+def _figure(width: float, height: float, words: Sequence[str], keys: Sequence[Line2D]) -> Figure:
+    """A figure in inches with a legend of ``words`` below the axes, which adds to the height.
+
+    The legend's texts are set afterwards: matplotlib drops labels that begin with an underscore.
+    """
+    labels = [_short(word) for word in words]
+    # Of 8.5 points a letter is about 5 wide; a key and its spaces take 50.
+    columns = max(1, min(4, len(labels), int(72 * width / (5 * max(map(len, labels), default=1) + 50))))
+    height += 0.2 * math.ceil(len(labels) / columns)
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasSVG(figure)
+    if labels:
+        legend: Legend = figure.legend(
+            keys,
+            ["label"] * len(labels),
+            loc="outside lower center",
+            ncols=columns,
+            frameon=False,
+            fontsize=8.5,
+            handlelength=3.2 if any(key.get_linestyle() != "None" for key in keys) else 1.2,
+        )
+        for text, label in zip(legend.get_texts(), labels, strict=True):
+            text.set_text(label)
     return figure
 
 
 def _plain_axes(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(visible=True, color="black", alpha=0.12, linewidth=0.6)
+    axes.grid(visible=True, color="black", alpha=0.12, linewidth=0.6, clip_on=False)
     axes.set_axisbelow(True)
 
 
-def _legend(figure: Figure, handles: Sequence[Line2D], labels: Sequence[str], columns: int) -> None:
-    """A legend below the axes; its texts are set afterwards: matplotlib drops labels that begin with an underscore."""
-    if not handles:
-        return
-    legend: Legend = figure.legend(
-        handles,
-        ["label"] * len(labels),
-        loc="outside lower center",
-        ncols=columns,
-        frameon=False,
-        fontsize=8.5,
-        handlelength=3.2,
-    )
-    for text, label in zip(legend.get_texts(), labels, strict=True):
-        text.set_text(_short(label))
+class _Percent(Formatter):
+    """Fractions as per cent, with as many digits as tell the ticks apart."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        return _percent(x, 0)
+
+    def format_ticks(self, values: Sequence[float]) -> list[str]:
+        digits = next((d for d in range(4) if all(abs(round(100 * v, d) - 100 * v) < 1e-6 for v in values)), 4)
+        return [_percent(value, digits) for value in values]
 
 
 def _colour(style: int) -> str:
@@ -397,10 +635,6 @@ def _points(value: float, digits: int | None = None) -> str:
     return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "\N{MINUS SIGN}")
 
 
-def _number(value: float, digits: int) -> str:
-    return f"{value:.4g}"
-
-
 def _short(label: str) -> str:
     return label if len(label) <= LONGEST_LABEL else label[: LONGEST_LABEL - 1] + "…"
 
@@ -416,10 +650,7 @@ def page_svg(drawing: Drawing) -> str:
     width = float(root.attrib.pop("width").removesuffix("pt"))
     root.attrib.pop("height")
     root.attrib.pop("version", None)
-    for parent in list(root.iter()):
-        for child in list(parent):
-            if child.tag == f"{{{SVG}}}style":  # it would apply to the whole page
-                parent.remove(child)
+    slim(root, f"{drawing.name}-")
     for node in root.iter():
         for key in ("clip-path", "style"):
             if key in node.attrib:
@@ -457,7 +688,9 @@ def _drawn(drawing: Drawing) -> ElementTree.Element:
     for node in root.iter():
         for key, value in node.attrib.items():
             # Of coordinates a hundredth of a point is enough; what labels say is text and stays as it is.
-            node.set(key, re.sub(r"\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", value))
+            node.set(key, _EXACT.sub(lambda number: f"{float(number[0]):.2f}".rstrip("0").rstrip("."), value))
+        if node.get("transform", "").startswith("rotate(-0 "):
+            del node.attrib["transform"]
         own = node.get("id")
         if own is not None:
             if own in drawing.titles:

@@ -39,6 +39,7 @@ from rotbench.trained import TrainedPhase, trained_words
 from rotbench.views import draws_seeds, views
 from rotbench.wording import (
     exact,
+    millions,
     p_value,
     percent,
     points,
@@ -137,8 +138,10 @@ def environment() -> jinja2.Environment:
         "span": span,
         "p_value": p_value,
         "exact": exact,
+        "millions": millions,
         "short": lambda digest: digest[:12],
         "grouped": lambda number: f"{number:,}",
+        "signed": lambda number: f"{number:+.2f}".replace("-", "\N{MINUS SIGN}"),
         "significant": lambda number: f"{number:.3g}",
         "words": recipe.value_words,
         "trained": lambda phases: trained_words([TrainedPhase(**phase) for phase in phases]),

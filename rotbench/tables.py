@@ -10,8 +10,11 @@ import pandas as pd
 
 from rotbench import compare, figures, inference, recipe
 from rotbench.compare import Contrast, Results, Run, VariantSummary, as_written
-from rotbench.drawings import scored_part, seed_lines
+from rotbench.curve import scored_part
 from rotbench.partner import MATCHED, matches_all
+from rotbench.saving import middle
+from rotbench.transfer import transfers
+from rotbench.views import seed_lines, views
 from rotbench.wording import labels_by_axis, varying
 
 MEASURED = ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "lr", "seconds")
@@ -32,6 +35,14 @@ def results_frame(results: Results) -> pd.DataFrame:
 
 
 @dataclass(frozen=True)
+class Reached:
+    """From which epoch on a variant is where its baseline ends; ``epoch`` sorts, "never" being later than any."""
+
+    epoch: float
+    words: str
+
+
+@dataclass(frozen=True)
 class FinalRow:
     """One row of the table of final accuracies; ``axes`` are the values on which variants differ, in words."""
 
@@ -41,11 +52,23 @@ class FinalRow:
     contrast: Contrast | None
     is_baseline: bool
     remark: str
+    reached: Reached | None
 
     @property
     def faint(self) -> bool:
         """Whether the mean is not that of all planned seeds."""
         return self.summary.diverged or self.summary.n < self.summary.planned
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether it paid for pretraining that its baseline did without, and it is known what that saved."""
+        saving = self.contrast.saving if self.contrast else None
+        return saving is not None and saving.pretraining_epochs > 0
+
+    @property
+    def pays_from(self) -> int | None:
+        """From how many trainings on that pays."""
+        return self.contrast.saving.pays_from if self.contrast and self.contrast.saving else None
 
 
 @dataclass(frozen=True)
@@ -65,11 +88,61 @@ class PretextRow:
 
 
 @dataclass(frozen=True)
+class CurveColumn:
+    """One column of a table of curves: the means of one series by epoch, or where they are drawn.
+
+    ``series`` is the key in the figure's ids, empty for places that all series share; None stands after the last mean.
+    """
+
+    series: str
+    label: str
+    values: tuple[float | None, ...]
+    per_cent: bool
+    is_place: bool = False
+
+
+@dataclass(frozen=True)
 class CurveTable:
-    """Mean values by epoch: a column a variant, None where a variant has no mean at that epoch."""
+    """What a figure of curves shows, as numbers: a row an epoch; ``places`` says what the places are, if not epochs."""
+
+    figure: str
+    title: str
+    places: str
+    columns: tuple[CurveColumn, ...]
+
+    @property
+    def rows(self) -> list[tuple[float | None, ...]]:
+        return list(zip(*(column.values for column in self.columns), strict=True))
+
+
+@dataclass(frozen=True)
+class TransferRow:
+    """One pretext run's score, and under the table's columns the accuracies of what started from it."""
+
+    pretext: str
+    seed: int
+    score: float
+    per_cent: bool
+    accuracies: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class RankRow:
+    """Spearman's rank correlation of one pretext task under the table's columns, with the number of runs in each."""
+
+    pretext: str
+    correlations: tuple[tuple[float, int] | None, ...]
+
+
+@dataclass(frozen=True)
+class TransferTable:
+    """What the figure of transfer shows, as numbers; columns are what variants set besides their init."""
 
     columns: tuple[str, ...]
-    rows: tuple[tuple[float | None, ...], ...]
+    rows: tuple[TransferRow, ...]
+    ranks: tuple[RankRow, ...]
+    least: int
+    most: int
 
 
 def final_rows(
@@ -81,6 +154,7 @@ def final_rows(
     of = {as_written(item.variant): item for item in contrasts if item.comparison == "same settings"}
     unpaired = {as_written(variant) for variant in compare.without_partner(results)}
     baseline = results["study"]["baseline"]
+    reached = _reached(contrasts)
     rows = []
     for summary in summaries:
         key = as_written(summary.variant)
@@ -90,8 +164,24 @@ def final_rows(
         equal_cost = MATCHED in summary.variant
         is_baseline = bool(baseline) and matches_all(summary.variant, baseline) and not equal_cost
         remark = "no partner" if key in unpaired else "trained for the epochs of both" if equal_cost else ""
-        rows.append(FinalRow(labels[key], cells, summary, of.get(key), is_baseline, remark))
+        rows.append(FinalRow(labels[key], cells, summary, of.get(key), is_baseline, remark, reached.get(key)))
     return rows
+
+
+def _reached(contrasts: Sequence[Contrast]) -> dict[str, Reached]:
+    """By variant, the epoch from which it stays where its baseline ends; a baseline's is the same in each contrast."""
+    found = {}
+    for contrast in contrasts:
+        if contrast.saving is not None:
+            for side, epochs in (
+                (contrast.variant, contrast.saving.variant),
+                (contrast.baseline, contrast.saving.baseline),
+            ):
+                epoch = middle(epochs.values())
+                never = Reached(contrast.saving.epochs + 1, "never")
+                told = never if epoch is None else Reached(epoch, f"epoch {epoch:g}")
+                found.setdefault(as_written(side), told)
+    return found
 
 
 def pretext_rows(results: Results) -> list[PretextRow]:
@@ -120,14 +210,86 @@ def pretext_rows(results: Results) -> list[PretextRow]:
     return rows
 
 
-def curve_table(results: Results, kind: str, labels: Mapping[str, str]) -> CurveTable:
-    """What the curves show, as numbers: the mean accuracy (or score) of finished seeds by epoch."""
-    groups = compare.by_variant(results["runs"], kind)
-    part = scored_part(results["runs"])
-    means = [figures.mean_curve(seed_lines(runs, part)) for _, runs in groups]
-    epochs = max((len(mean) for mean in means), default=0)
-    rows = [tuple(mean[epoch].mean if epoch < len(mean) else None for mean in means) for epoch in range(epochs)]
-    return CurveTable(tuple(labels[as_written(variant)] for variant, _ in groups), tuple(rows))
+def curve_tables(results: Results, labels: Mapping[str, str]) -> dict[str, CurveTable]:
+    """The numbers of each view of the downstream curves: the means of finished seeds by epoch."""
+    return {
+        view.name: _curve_table(
+            view.name,
+            view.words,
+            [
+                (f"v{place}", labels[as_written(variant)], seed_lines(runs, view.measure, view.x), view.is_accuracy)
+                for place, (variant, runs) in enumerate(compare.by_variant(results["runs"], "downstream"))
+            ],
+            {"epoch": "", "images": "training images seen", "seconds": "seconds"}[view.x],
+        )
+        for view in views(results)
+    }
+
+
+def pretext_table(results: Results) -> CurveTable:
+    """The numbers of the curves of pretext scores."""
+    measure = f"{scored_part(results['runs'])}_accuracy"
+    about = results["study"]["pretexts"]
+    series = [
+        (
+            f"p{place}",
+            str(variant["pretext"]),
+            seed_lines(runs, measure),
+            about.get(variant["pretext"], {}).get("score_name", "accuracy") == "accuracy",
+        )
+        for place, (variant, runs) in enumerate(compare.by_variant(results["runs"], "pretext"))
+    ]
+    return _curve_table("pretexts", "Pretext score by epoch", series, "")
+
+
+def _curve_table(
+    figure: str, title: str, series: Sequence[tuple[str, str, Sequence[figures.Line], bool]], places: str
+) -> CurveTable:
+    means = [[point.mean for point in figures.mean_curve(lines)] for _, _, lines, _ in series]
+    epochs = max(map(len, means), default=0)
+
+    def padded(values: Sequence[float]) -> tuple[float | None, ...]:
+        return (*values, *[None] * (epochs - len(values)))
+
+    columns = [
+        CurveColumn(key, label, padded(mean), per_cent)
+        for (key, label, _, per_cent), mean in zip(series, means, strict=True)
+    ]
+    if not places:
+        return CurveTable(figure, title, places, tuple(columns))
+    stood = [padded(figures.mean_places(lines)) for _, _, lines, _ in series]
+    longest = max(stood, key=lambda at: sum(place is not None for place in at))
+    if all(own in (None, shared) for at in stood for own, shared in zip(at, longest, strict=True)):
+        return CurveTable(figure, title, places, (CurveColumn("", places, longest, False, True), *columns))
+    paired = [
+        pair
+        for column, at in zip(columns, stood, strict=True)
+        for pair in (CurveColumn(column.series, column.label, at, False, True), column)
+    ]
+    return CurveTable(figure, title, places, tuple(paired))
+
+
+def transfer_table(results: Results) -> TransferTable:
+    """Each pretext run with the accuracies of what starts from it, and rank correlations where there are enough."""
+    found = transfers(results)
+    columns = tuple(dict.fromkeys(item.besides for item in found))
+    about = results["study"]["pretexts"]
+    rows, ranks = [], []
+    for name in dict.fromkeys(item.pretext for item in found):
+        of = {item.besides: item for item in found if item.pretext == name}
+        scores = {seed: score for item in of.values() for seed, score, _ in item.points}
+        accuracies = {key: {seed: accuracy for seed, _, accuracy in item.points} for key, item in of.items()}
+        per_cent = about.get(name, {}).get("score_name", "accuracy") == "accuracy"
+        rows += [
+            TransferRow(name, seed, scores[seed], per_cent, tuple(accuracies.get(c, {}).get(seed) for c in columns))
+            for seed in sorted(scores)
+        ]
+        told = [of[column].rank_correlation if column in of else None for column in columns]
+        if any(rank is not None for rank in told):
+            pairs = zip(columns, told, strict=True)
+            ranks.append(RankRow(name, tuple(None if r is None else (r, len(of[c].points)) for c, r in pairs)))
+    counts = [len(item.points) for item in found]
+    return TransferTable(columns, tuple(rows), tuple(ranks), min(counts, default=0), max(counts, default=0))
 
 
 def troubled(runs: Sequence[Run]) -> list[tuple[str, Run, str]]:

@@ -32,6 +32,11 @@ def p_value(p: float) -> str:
     return f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
 
 
+def millions(count: int) -> str:
+    """A number of parameters: ``11.18 M``; below a tenth of a million as it is."""
+    return f"{count / 1e6:.2f}\N{NO-BREAK SPACE}M" if count >= 100_000 else f"{count:,}"
+
+
 def exact(number: float | None) -> str:
     """The shortest text that reads back as the same float; empty for None."""
     return "" if number is None else repr(float(number))
