@@ -58,7 +58,7 @@ GREY = "#8a8a8a"
 #: Diamonds of so many sources are told apart by how they are filled.
 FILLS = ("none", "full", "left", "bottom")
 #: What an axis of curves counts in, by the least value at its end: divisor and words.
-IMAGES = ((2e6, 1e6, "training images seen, millions"), (2e3, 1e3, "training images seen, thousands"))
+IMAGES = ((2e6, 1e6, "training images seen, millions"), (1e4, 1e3, "training images seen, thousands"))
 SECONDS = ((18000.0, 3600.0, "hours"), (300.0, 60.0, "minutes"))
 #: Text stays text, and a name with two dollar signs is no formula.
 SETTINGS: dict[Any, Any] = {
@@ -265,7 +265,7 @@ def _curve_panel(axes: Axes, panel: Panel, seeds: bool, titles: dict[str, str]) 
     for level, label in panel.levels:
         axes.axhline(level, color="black", linestyle=(0, (1, 2)), linewidth=1.0)
         if label:
-            _note(axes, _short(label), (0, level), ("axes fraction", "data"), (4, 2.5), va="bottom")
+            _note(axes, _short(label), (1, level), ("axes fraction", "data"), (-3, 2.5), va="bottom", ha="right")
     for series in panel.series:
         colour, dash = _colour(series.style), _dash(series.style)
         for line in series.lines if seeds else ():
@@ -350,18 +350,19 @@ def _direct_labels(axes: Axes, panel: Panel) -> None:
     ends = sorted(ends, key=lambda end: end[1])
     low, high = axes.get_ylim()
     step = 0.062 * (high - low)
-    for at, (x, y, series) in zip(_apart([y for _, y, _ in ends], step, low, high), ends, strict=True):
-        moved = abs(at - y) > 0.3 * step
+    places = _apart([y for _, y, _ in ends], step, low, high)
+    moved = any(abs(at - y) > 0.3 * step for at, (_, y, _) in zip(places, ends, strict=True))
+    for at, (x, y, series) in zip(places, ends, strict=True):
         leader = {"arrowstyle": "-", "color": _colour(series.style), "linewidth": 0.7, "shrinkA": 0, "shrinkB": 2}
         axes.annotate(
             series.label,
             (x, y),
-            xytext=(14 if moved else 6, at),
+            xytext=(18 if moved else 6, at),
             textcoords=("offset points", "data"),
             va="center",
             fontsize=8,
             annotation_clip=False,
-            arrowprops=leader if moved else None,
+            arrowprops=leader | {"relpos": (0, 0.5)} if moved else None,
         )
 
 
@@ -445,7 +446,7 @@ def _row_figure(
 ) -> tuple[Figure, Axes, dict[str, str]]:
     """The marks of each row from the bottom up, and right of the axes its mean in figures; a legend of ``words``."""
     close = len(rows) >= MANY_ROWS
-    figure = _figure(5.2, 0.9 + (0.25 if close else 0.4) * len(rows), words, keys)
+    figure = _figure(5.2, 0.9 + (0.28 if close else 0.4) * len(rows), words, keys)
     axes = figure.subplots()
     _plain_axes(axes)
     axes.grid(axis="y", linewidth=0.5, alpha=0.09)
@@ -454,20 +455,39 @@ def _row_figure(
     for place, (row, mean) in enumerate(zip(rows, means, strict=True)):
         colour = GREY if row.faint else _colour(row.style)
         if row.estimate.n > 1:
-            _marks(axes, row.values, place + 0.27, "o", 2.2 if close else 2.6, colour, gid=f"{row.key}-seeds")
+            _marks(
+                axes,
+                row.values,
+                place + (0.3 if close else 0.24),
+                "o",
+                2 if close else 2.6,
+                colour,
+                gid=f"{row.key}-seeds",
+            )
             titles[f"{row.key}-seeds"] = f"{row.label}: single seeds"
         if row.estimate.interval is not None:
             ends = row.estimate.interval
-            axes.plot(ends, [place] * 2, color=colour, marker="|", linewidth=1.6, gid=f"{row.key}-interval")
+            axes.plot(
+                ends, [place] * 2, color=colour, marker="|", markersize=5, linewidth=1.5, gid=f"{row.key}-interval"
+            )
         face = "none" if row.faint or row.estimate.n < 2 else colour
-        _marks(axes, [row.estimate.mean], place, _marker(row.style), 5, colour, face=face, gid=f"{row.key}-mean")
+        _marks(
+            axes,
+            [row.estimate.mean],
+            place,
+            _marker(row.style),
+            4.5 if close else 5,
+            colour,
+            face=face,
+            gid=f"{row.key}-mean",
+        )
         titles[f"{row.key}-mean"] = f"{row.label}: mean of {row.estimate.n}, {mean}"
         _note(axes, mean, (1, place), ("axes fraction", "data"), (8, 0), va="center", size=8.5 if close else 9)
     labels = [_short(row.label) if close else _two_lines(row.label) for row in rows]
     axes.set_yticks(range(len(rows)), labels=labels, fontsize=8.5 if close else 9.5)
     for text, row in zip(axes.get_yticklabels(), rows, strict=True):
         text.set_fontweight("bold" if row.is_baseline else "normal")
-    axes.set_ylim(-0.7, len(rows) - 0.3)
+    axes.set_ylim(-0.7, len(rows) - 0.4)
     axes.tick_params(axis="y", length=0)
     return figure, axes, titles
 

@@ -44,7 +44,7 @@ def views(results: Results) -> list[View]:
     accuracy = f"{part}_accuracy"
     groups = [runs for _, runs in compare.by_variant(results["runs"], "downstream")]
     possible = [
-        View("curves", accuracy, "epoch", f"{scored} accuracy by epoch", f"{scored} accuracy"),
+        View("curves", accuracy, "epoch", f"{scored} accuracy by epoch", f"{scored} accuracy by epoch"),
         View("curves-images", accuracy, "images", f"{scored} accuracy by training images seen", "by images seen"),
         View("curves-seconds", accuracy, "seconds", f"{scored} accuracy by time", "by time"),
         View("curves-test-loss", f"{part}_loss", "epoch", f"{scored} loss by epoch", f"{scored} loss"),
