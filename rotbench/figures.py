@@ -388,7 +388,7 @@ def dots(name: str, title: str, rows: Sequence[Row], chance: float | None) -> Dr
     keys = [_diamond([], [], fills.get(source, "none")) for source in (fills or sources[:1])]
     if len(baselines) > 1:
         words.append("what a row is compared with")
-        keys.append(Line2D([], [], marker="|", markersize=11, markeredgewidth=1.2, color=GREY, linestyle="none"))
+        keys.append(_stroke([], []))
     means = [_percent(row.estimate.mean, 1) for row in ordered]
     figure, axes, titles = _row_figure(ordered, means, words, keys)
     above = []
@@ -403,10 +403,7 @@ def dots(name: str, title: str, rows: Sequence[Row], chance: float | None) -> Dr
     for place, row in enumerate(ordered):
         if row.baseline is not None and len(baselines) > 1:
             gid = f"{row.key}-baseline"
-            stroke = Line2D(
-                [row.baseline], [place], marker="|", markersize=11, markeredgewidth=1.2, color=GREY, gid=gid
-            )
-            axes.add_line(stroke)
+            axes.add_line(_stroke([row.baseline], [place], gid=gid))
             titles[gid] = f"{row.label} is compared with {_percent(row.baseline, 1)}"
         for number, (accuracy, source) in enumerate(row.references):
             gid = f"{row.key}-reference{number}"
@@ -490,6 +487,10 @@ def _row_figure(
     axes.set_ylim(-0.7, len(rows) - 0.4)
     axes.tick_params(axis="y", length=0)
     return figure, axes, titles
+
+
+def _stroke(xs: Sequence[float], ys: Sequence[float], gid: str | None = None) -> Line2D:
+    return Line2D(xs, ys, marker="|", markersize=11, markeredgewidth=1.2, color=GREY, linestyle="none", gid=gid)
 
 
 def _diamond(xs: Sequence[float], ys: Sequence[float], fill: Any, gid: str | None = None) -> Line2D:

@@ -170,7 +170,7 @@ def final_rows(
 
 def _reached(contrasts: Sequence[Contrast]) -> dict[str, Reached]:
     """By variant, the epoch from which it stays where its baseline ends; a baseline's is the same in each contrast."""
-    found = {}
+    found: dict[str, Reached] = {}
     for contrast in contrasts:
         if contrast.saving is not None:
             for side, epochs in (
