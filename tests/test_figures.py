@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from xml.etree import ElementTree
 
@@ -172,3 +173,48 @@ def test_a_file_stands_alone_in_black_with_its_text_as_text_and_without_a_date()
         assert b"/FontFile2" in pdf
         assert b"/Type3" not in pdf
         assert not re.search(rb"CreationDate|Matplotlib|Producer", pdf)
+
+
+def test_a_long_straight_mean_keeps_a_vertex_an_epoch() -> None:
+    """Matplotlib would drop what lies on a straight line, from 128 vertices on."""
+    values = [0.2 + 0.001 * epoch for epoch in range(300)]
+    straight = figures.Panel("", (figures.Series("v0", "rotation", 0, (line(0, *values),)),), (), "accuracy", True)
+    svg = figures.page_svg(figures.curves("curves", "Curves", [straight]))
+    mean = next(node for node in parsed(svg).iter(f"{SVG}g") if node.get("id") == "curves-v0-mean")
+    assert len(re.findall("[ML]", next(mean.iter(f"{SVG}path")).get("d", ""))) == 300
+
+
+def test_labels_at_line_ends_keep_their_distance_and_their_order() -> None:
+    wanted = [0.5, 0.5, 0.51, 0.9, 0.99]
+    places = figures._apart(wanted, 0.06, 0.0, 1.0)
+    assert all(after - before >= 0.06 - 1e-12 for before, after in itertools.pairwise(places))
+    assert places[3:] == pytest.approx([0.9, 0.99])
+    assert max(figures._apart([1.0] * 5, 0.06, 0.0, 1.0)) <= 1.0 + 1e-12
+
+
+@pytest.mark.parametrize(
+    ("ticks", "told"),
+    [([0.2, 0.4], ["20 %", "40 %"]), ([0.8, 0.805, 0.81], ["80.0 %", "80.5 %", "81.0 %"])],
+)
+def test_ticks_have_the_digits_that_tell_them_apart(ticks: list[float], told: list[str]) -> None:
+    assert figures._Percent().format_ticks(ticks) == told
+
+
+@pytest.mark.parametrize(
+    ("x", "last", "words", "numbers"),
+    [
+        ("images", 2000.0, "training images seen", {"500", "1000"}),
+        ("images", 1_000_000.0, "training images seen, thousands", {"200", "400"}),
+        ("images", 2_250_000.0, "training images seen, millions", {"0.5", "1"}),
+        ("seconds", 225.0, "seconds of training and scoring", {"50", "100"}),
+        ("seconds", 506.0, "minutes of training and scoring", {"2", "4"}),
+        ("seconds", 90_000.0, "hours of training and scoring", {"5", "10"}),
+    ],
+)
+def test_images_and_seconds_are_counted_in_units_that_keep_ticks_round(
+    x: str, last: float, words: str, numbers: set[str]
+) -> None:
+    series = figures.Series("v0", "rotation", 0, (figures.Line(0, (0.2, 0.4), True, (last / 2, last)),))
+    one = figures.Panel("", (series,), (), "test accuracy", True)
+    svg = figures.page_svg(figures.curves("curves", "Curves", [one], seeds=False, x=x))
+    assert {words, *numbers} <= set(texts(svg))
