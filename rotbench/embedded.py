@@ -6,10 +6,12 @@ JSON in the element ``results``.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from html.parser import HTMLParser
 from typing import Any
 
@@ -20,6 +22,7 @@ Results = dict[str, Any]
 ROUNDED = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "test_loss", "lr", "seconds")
 DIGITS = 5
 
+_NUMBER = re.compile(r"\d+(?:\.\d+)?(?:e[-+]?\d+)?")
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 
 
@@ -76,6 +79,46 @@ def by_epoch(history: Any) -> Any:
     return [dict(zip(history, values, strict=True)) for values in zip(*history.values(), strict=True)]
 
 
+@dataclass(frozen=True)
+class SlimLog:
+    """A log whose lines are alike but for some numbers: what they share, ``#`` for each of those, and the numbers."""
+
+    shared: str
+    rows: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        return "\n".join((self.shared, *self.rows))
+
+
+def slim_log(log: str) -> SlimLog | None:
+    """The log with what its lines share told once, from which :func:`whole_log` makes it again; None where it cannot.
+
+    Most of a log is the same few words at every epoch.
+    """
+    lines = log.removesuffix("\n").split("\n")
+    numbers = [_NUMBER.findall(line) for line in lines]
+    shapes = {_NUMBER.sub("#", line) for line in lines}
+    if len(lines) < 2 or len(shapes) > 1 or "#" in log:
+        return None
+    columns = list(zip(*numbers, strict=True))
+    varying = [len(set(column)) > 1 for column in columns]
+    told = iter([("#" if varies else column[0]) for column, varies in zip(columns, varying, strict=True)])
+    shared = re.sub("#", lambda _: next(told), shapes.pop())
+    rows = tuple(" ".join(number for number, varies in zip(row, varying, strict=True) if varies) for row in numbers)
+    slim = SlimLog(shared, rows)
+    return slim if any(varying) and whole_log(slim.text) == log else None
+
+
+def whole_log(slim: str) -> str:
+    """The log that :func:`slim_log` told in short."""
+    shared, *rows = slim.split("\n")
+    parts = shared.split("#")
+    return "".join(
+        "".join(itertools.chain.from_iterable(zip(parts, [*row.split(" "), "\n"], strict=True))) for row in rows
+    )
+
+
 def results_of_page(page: str) -> Results:
     """The results that a rendered page carries, from which the same page can be rendered again.
 
@@ -88,7 +131,8 @@ def results_of_page(page: str) -> Results:
     results: Results = json.loads(reader.results)
     for place, run in enumerate(results["runs"]):
         run["history"] = by_epoch(run["history"])
-        run["log"] = reader.logs.get(place, "")
+        log = reader.logs.get(place, "")
+        run["log"] = whole_log(log) if place in reader.slim else log
         if place in reader.pictures:
             run["pictures"] = reader.pictures[place]
     for place, image in enumerate(results.get("error_images", [])):
@@ -105,6 +149,7 @@ class _Page(HTMLParser):
         self.logs: dict[int, str] = {}
         self.pictures: dict[int, list[dict[str, str]]] = {}
         self.errors: dict[int, str] = {}
+        self.slim: set[int] = set()
         self.within: str | int | None = None
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -114,6 +159,8 @@ class _Page(HTMLParser):
         elif tag == "pre" and named.get("data-log"):
             self.within = int(named["data-log"] or 0)
             self.logs[self.within] = ""
+            if "data-slim" in named:
+                self.slim.add(self.within)
         elif tag == "img" and (named.get("data-run") or named.get("data-error")):
             png = (named.get("src") or "").partition(",")[2]
             if named.get("data-error"):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 
 import jinja2
 from markupsafe import Markup
@@ -18,16 +17,18 @@ from rotbench.answer import comparability_rows, sentences
 from rotbench.compare import Results, Run, as_written
 from rotbench.curve import scored_part
 from rotbench.drawings import NAMES, drawings, series_of
-from rotbench.embedded import embedded, results_of_page, tidied
+from rotbench.embedded import embedded, results_of_page, slim_log, tidied
 from rotbench.evidence import proof, seed_rows
 from rotbench.figures import page_svg
 from rotbench.limits import changes_of_seeds, limits
+from rotbench.manuscript import contrast_table, copies, final_table
 from rotbench.references import reference_rows
 from rotbench.resources import templates_folder
 from rotbench.tables import (
     curve_tables,
     distinct,
     final_rows,
+    own_settings,
     pretext_rows,
     pretext_table,
     results_frame,
@@ -68,6 +69,8 @@ def render(results: Results) -> str:
     proofs = [proof(run, by_id) for run in runs if "start" in run["provenance"]]
     seeds = seed_rows(runs)
     shown = pretext_rows(results)
+    axes = varying([summary.variant for summary in summaries])
+    finals = final_rows(results, summaries, contrasts, labels)
     drawn = drawings(results, summaries, contrasts, labels)
     template = environment().get_template("report.html.j2")
     return template.render(
@@ -76,7 +79,7 @@ def render(results: Results) -> str:
         csv_columns=tuple(results_frame(results).columns),
         study=study,
         runs=runs,
-        axes=varying([summary.variant for summary in summaries]),
+        axes=axes,
         shared=shared_values([summary.variant for summary in summaries]),
         sentences=sentences(results, contrasts),
         changes_of_seeds=changes_of_seeds(results),
@@ -87,7 +90,8 @@ def render(results: Results) -> str:
         scored=scored_part(runs),
         least_p=min((2.0 ** (1 - contrast.n) for contrast in contrasts if contrast.p is not None), default=None),
         margin=study.get("margin", inference.MARGIN),
-        finals=final_rows(results, summaries, contrasts, labels),
+        finals=finals,
+        copies=copies([final_table(axes, finals), contrast_table(contrasts, labels)]),
         # Our own SVG, its texts escaped.
         figures={name: Markup(page_svg(drawn[name]) if name in drawn else "") for name in NAMES},  # noqa: S704
         series=series_of(summaries, labels),
@@ -105,6 +109,7 @@ def render(results: Results) -> str:
         unequal=[row for row in seeds if not row.holds],
         troubled=troubled(runs),
         settings=settings_table(runs),
+        own_settings=own_settings(runs),
         versions=distinct(runs, "versions"),
         devices=distinct(runs, "device"),
         precisions=distinct(runs, "precision"),
@@ -145,7 +150,7 @@ def environment() -> jinja2.Environment:
         "significant": lambda number: f"{number:.3g}",
         "words": recipe.value_words,
         "trained": lambda phases: trained_words([TrainedPhase(**phase) for phase in phases]),
-        "compact": lambda value: json.dumps(value, ensure_ascii=False),
+        "slim": slim_log,
     }
     return made
 

@@ -317,6 +317,17 @@ def settings_table(runs: Sequence[Run]) -> list[tuple[str, list[tuple[str, int]]
     return [(name, list(values.items())) for name, values in table.items()]
 
 
+def own_settings(runs: Sequence[Run]) -> dict[str, str]:
+    """By the id of each run, its settings of which :func:`settings_table` has several values, in a line."""
+    several = {name for name, values in settings_table(runs) if len(values) > 1}
+    return {
+        run["id"]: ", ".join(
+            f"{name} {recipe.value_words(value)}" for name, value in _flat(run["settings"]) if name in several
+        )
+        for run in runs
+    }
+
+
 def _flat(settings: Mapping[str, Any], above: str = "") -> list[tuple[str, Any]]:
     flat: list[tuple[str, Any]] = []
     for key, value in settings.items():

@@ -389,12 +389,22 @@ for (const pre of all("pre[data-copy]")) {
 // The page carries its results once: a history by column, and what is seen on the page where it is seen.
 const results = JSON.parse(document.getElementById("results").textContent);
 const png = (image) => image.getAttribute("src").split(",")[1];
+// What all lines of a log share is told once, with # for each of the numbers in the rows below it.
+function wholeLog(text) {
+  const [shared, ...rows] = text.split("\n");
+  const lines = rows.map((row) => {
+    const numbers = row.split(" ");
+    return shared.replace(/#/g, () => numbers.shift());
+  });
+  return lines.map((line) => `${line}\n`).join("");
+}
 results.runs.forEach((run, place) => {
   if (!Array.isArray(run.history)) {
     const columns = Object.entries(run.history);
     run.history = (columns[0]?.[1] ?? []).map((_, at) => Object.fromEntries(columns.map(([key, values]) => [key, values[at]])));
   }
-  run.log = document.querySelector(`pre[data-log="${place}"]`)?.textContent ?? "";
+  const log = document.querySelector(`pre[data-log="${place}"]`);
+  run.log = log && "slim" in log.dataset ? wholeLog(log.textContent) : (log?.textContent ?? "");
   const pictures = all(`img[data-run="${place}"]`);
   if (pictures.length) run.pictures = pictures.map((image) => ({ png: png(image), caption: image.dataset.caption }));
 });

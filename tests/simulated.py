@@ -164,8 +164,8 @@ def run(kind: str, variant: dict[str, Any], seed: int, final: float, start: floa
             "threads": 1,
         },
         "log": "".join(
-            f"epoch {e['epoch']:>2}  train {e['train_loss']:.4f} {e['train_accuracy']:.4f}"
-            f"  test {e['test_loss']:.4f} {e['test_accuracy']:.4f}  lr {e['lr']:g}  {e['seconds']:.1f} s\n"
+            f"epoch {e['epoch']}/{epochs}  train loss {e['train_loss']:.3f} acc {e['train_accuracy']:.1%}"
+            f"  test loss {e['test_loss']:.3f} acc {e['test_accuracy']:.1%}  lr {e['lr']:.3g}  {e['seconds']:.1f} s\n"
             for e in entries
         ),
         "train_seconds": 11.25 * epochs,
