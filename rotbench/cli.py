@@ -224,6 +224,29 @@ def report(out: Path, source: Path | None, as_json: bool) -> None:
         click.echo((out / "report.html").resolve().as_uri())
 
 
+@cli.command()
+@out_option
+@from_option
+@click.option("--to", type=click.Path(path_type=Path), required=True, help="The folder to write into.")
+def export(out: Path, source: Path | None, to: Path) -> None:
+    """Write what a paper takes from a study: tables, figures, the methods in prose, BibTeX.
+
+    final and contrasts as .md, .tex (booktabs) and .csv (all digits), figures/ as .svg and .pdf, methods.md and
+    references.bib. Nothing is written over that export did not write.
+    """
+    from rotbench.export import exported, write_export
+    from rotbench.redraw import drawable, read_results_file
+
+    if source is None:
+        files = exported(results_in(out))
+    else:
+        results = read_results_file(source)
+        with drawable(source):
+            files = exported(results)
+    write_export(files, to)
+    click.echo(f"{to} holds {len(files)} files: tables, figures, methods.md, references.bib")
+
+
 def results_in(out: Path) -> dict[str, Any]:
     """The results of the study in a folder. Raises :class:`~rotbench.errors.BadInput` where there is none."""
     from rotbench.results import collect

@@ -102,8 +102,8 @@ def contrast_table(contrasts: Sequence[Contrast], labels: Mapping[str, str]) -> 
     ]
     return TextTable(
         "contrasts",
-        "Paired contrasts: mean difference in percentage points and its 95 % t interval; p of the paired t test after "
-        f"Holm over {family} {'contrast' if family == 1 else 'contrasts'}; p of the exact sign-flip test, uncorrected.",
+        "Paired contrasts: mean difference in percentage points and its 95 % t interval; p of the paired t test"
+        f"{f' after Holm over {family} contrasts' if family > 1 else ''}; p of the exact sign-flip test, uncorrected.",
         _filled(columns, 2),
         tuple(_contrast_values(item, labels) for item in contrasts),
     )
