@@ -10,7 +10,7 @@ import itertools
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from typing import Any
@@ -50,13 +50,19 @@ def tidied(results: Results) -> Results:
     return copy
 
 
-def embedded(results: Results, pictured: Sequence[str]) -> Results:
+def embedded(results: Results, pictured: Sequence[str], errors: Collection[int] = ()) -> Results:
     """Tidied results without what a page shows of them anyway, each run's history by column.
 
-    ``pictured`` are the ids of the runs whose pictures are on the page.
+    ``pictured`` are the ids of the runs whose pictures are on the page, ``errors`` the places of the images of errors
+    that are.
     """
     shown = dict(results)
     shown["runs"] = [_embedded_run(run, run["id"] in pictured) for run in results["runs"]]
+    if "error_images" in results:
+        shown["error_images"] = [
+            {key: value for key, value in image.items() if key != "png" or place not in errors}
+            for place, image in enumerate(results["error_images"])
+        ]
     return shown
 
 

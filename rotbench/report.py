@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from rotbench import compare, inference, recipe
 from rotbench.answer import comparability_rows, sentences
+from rotbench.classes import agreements, classes
 from rotbench.compare import Results, Run, as_written
 from rotbench.curve import scored_part
 from rotbench.drawings import NAMES, drawings, series_of
@@ -69,13 +70,16 @@ def render(results: Results) -> str:
     proofs = [proof(run, by_id) for run in runs if "start" in run["provenance"]]
     seeds = seed_rows(runs)
     shown = pretext_rows(results)
+    by_class = classes(results, summaries, contrasts, labels)
     axes = varying([summary.variant for summary in summaries])
     finals = final_rows(results, summaries, contrasts, labels)
     drawn = drawings(results, summaries, contrasts, labels)
     template = environment().get_template("report.html.j2")
     return template.render(
         rotbench=results["rotbench"],
-        embedded=embedded(results, [row.shown["id"] for row in shown if row.shown]),
+        embedded=embedded(
+            results, [row.shown["id"] for row in shown if row.shown], by_class.pictured if by_class else ()
+        ),
         csv_columns=tuple(results_frame(results).columns),
         study=study,
         runs=runs,
@@ -103,6 +107,8 @@ def render(results: Results) -> str:
         transfer=transfer_table(results),
         proof=proofs,
         comparability=comparability_rows(results, contrasts),
+        classes=by_class,
+        agreements=agreements(results, labels),
         subsets=results.get("subsets", []),
         seeds=seeds,
         failing=[row for row in proofs if row.failures],

@@ -88,7 +88,10 @@ def png(pixels: Array, colours: int | None = None) -> str:
 
 def in_few_colours(content: str) -> bool:
     """Whether a PNG in base64 has a palette, as :func:`png` makes it of a few colours alone."""
-    header = base64.b64decode(content[:40])
+    try:
+        header = base64.b64decode(content[:40])
+    except ValueError:
+        return False
     return len(header) > 25 and header[25] == 3  # the colour type, in a PNG's first chunk
 
 

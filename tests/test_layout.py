@@ -76,6 +76,7 @@ ORDER = [
     "drawings",
     "tables",
     "classes",
+    "classes",
     "embedded",
     "bibliography",
     "manuscript",
