@@ -76,7 +76,6 @@ ORDER = [
     "drawings",
     "tables",
     "classes",
-    "classes",
     "embedded",
     "bibliography",
     "manuscript",
