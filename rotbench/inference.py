@@ -47,7 +47,9 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> Estimate:
     mean = float(sample.mean())
     if sample.size == 1:
         return Estimate(1, mean, None, None)
-    half = _t_quantile((1 + level) / 2, sample.size - 1) * float(stats.sem(sample)) if spread(sample) else 0.0
+    # As scipy's sem has it, without what surrounds it: a page asks for thousands.
+    error = float(sample.std(ddof=1)) / math.sqrt(sample.size)
+    half = _t_quantile((1 + level) / 2, sample.size - 1) * error if spread(sample) else 0.0
     return Estimate(int(sample.size), mean, mean - half, mean + half)
 
 

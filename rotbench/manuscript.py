@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -157,6 +158,7 @@ def comma_separated(table: TextTable) -> str:
     return text
 
 
+@functools.cache
 def text_environment() -> jinja2.Environment:
     """Templates of plain text: what a study or plugin may have named goes through the filter ``md``."""
     made = jinja2.Environment(  # noqa: S701 -- nothing of this is HTML; the page escapes it once more
@@ -169,6 +171,8 @@ def text_environment() -> jinja2.Environment:
     made.filters |= {
         "md": lambda text: _MARKUP.sub(r"\\\1", _one_line(text)),
         "percents": lambda text: text.replace("%", "\\%"),
+        "points": lambda fraction: points(fraction, sign=False),
+        "grouped": "{:,}".format,
     }
     return made
 

@@ -20,7 +20,7 @@ from rotbench.recipe import part, value_words
 from rotbench.tables import distinct, troubled
 from rotbench.trained import TrainedPhase, trained_words
 from rotbench.views import images_seen
-from rotbench.wording import axes_of, labels_by_axis, points, run_label, variant_labels, varying
+from rotbench.wording import axes_of, labels_by_axis, run_label, variant_labels, varying
 
 #: The paper of a network, by how its name begins; the first that fits.
 NETWORKS = {"wide_": "zagoruyko2016wide", "resnext": "xie2017aggregated", "resnet": "he2016deep"}
@@ -106,56 +106,60 @@ def methods(
     def paper(kind: str, name: str) -> str:
         return cite(papers.get((kind, name), ""))
 
-    environment = text_environment()
-    environment.filters |= {"points": lambda fraction: points(fraction, sign=False), "grouped": "{:,}".format}
-    text = environment.get_template("export/methods.md.j2").render(
-        study=study,
-        rotbench=results["rotbench"],
-        own=lambda key: cite(bibliography.own(key)),
-        dataset={
-            "summary": told.get(("dataset", study["dataset"]["name"]), ""),
-            "paper": paper("dataset", study["dataset"]["name"]),
-        },
-        data=distinct([run["provenance"] for run in downstream], "data"),
-        labels_per_class=_several(_settings(downstream, "labels_per_class"), lambda count: f"{count:,}"),
-        some_labels_only=any(_settings(downstream, "labels_per_class")),
-        all_labels_too=None in _settings(downstream, "labels_per_class"),
-        as_long=set(_settings(downstream, "updates")),
-        validation=_several(_settings(runs, "validation", only_set=True), lambda share: f"{100 * share:g} %"),
-        models=_networks(runs, lambda key: cite(bibliography.own(key))),
-        pretexts=pretexts,
-        pretext_recipe=recipes[0] if recipes and all(recipe == recipes[0] for recipe in recipes) else None,
-        inits=_inits(downstream, told, papers),
-        policies=_policies(downstream, told, papers),
-        recipe=_recipe(downstream, bibliography) if downstream else None,
-        axes=[(axis, _several(by_axis[axis].values(), str)) for axis in varying(variants) if axis in axes_of(variants)],
-        varies=_listed(_varies(runs)),
-        random_pretexts={part(run, "init").get("name") for run in runs if run["kind"] == "pretext"} == {"random"},
-        downstream=downstream,
-        runs=runs,
-        done=done,
-        summaries=summaries,
-        interval=any(item.estimate and item.estimate.interval for item in summaries),
-        single=any(item.n == 1 for item in summaries),
-        contrasts=contrasts,
-        family=family,
-        assumes_normality=any(item.assumes_normality for item in contrasts),
-        least_p=min((2.0 ** (1 - item.n) for item in contrasts if item.p is not None), default=None),
-        imagewise=any(item.n == item.planned == 1 and item.pairs for item in contrasts),
-        unjudged=_unjudged(contrasts, labels),
-        proofs=proofs,
-        failing=[run_label(row.run, labels) for row in proofs if row.failures],
-        same_weights=bool(seeds) and all(row.holds for row in seeds),
-        looks=changes_of_seeds(results),
-        devices=distinct(runs, "device"),
-        precisions=distinct(runs, "precision"),
-        threads=sorted({run["provenance"]["threads"] for run in runs if "threads" in run["provenance"]}),
-        versions=[
-            _listed([f"{name} {version}" for name, version in some.items()]) for some in distinct(runs, "versions")
-        ],
-        counted=any(item.training_flops is not None for item in summaries),
-        company=max(results.get("seconds_shared_by", {}).values(), default=0),
-        troubled=_grouped(troubled(runs), labels),
+    text = (
+        text_environment()
+        .get_template("export/methods.md.j2")
+        .render(
+            study=study,
+            rotbench=results["rotbench"],
+            own=lambda key: cite(bibliography.own(key)),
+            dataset={
+                "summary": told.get(("dataset", study["dataset"]["name"]), ""),
+                "paper": paper("dataset", study["dataset"]["name"]),
+            },
+            data=distinct([run["provenance"] for run in downstream], "data"),
+            labels_per_class=_several(_settings(downstream, "labels_per_class"), lambda count: f"{count:,}"),
+            some_labels_only=any(_settings(downstream, "labels_per_class")),
+            all_labels_too=None in _settings(downstream, "labels_per_class"),
+            as_long=set(_settings(downstream, "updates")),
+            validation=_several(_settings(runs, "validation", only_set=True), lambda share: f"{100 * share:g} %"),
+            models=_networks(runs, lambda key: cite(bibliography.own(key))),
+            pretexts=pretexts,
+            pretext_recipe=recipes[0] if recipes and all(recipe == recipes[0] for recipe in recipes) else None,
+            inits=_inits(downstream, told, papers),
+            policies=_policies(downstream, told, papers),
+            recipe=_recipe(downstream, bibliography) if downstream else None,
+            axes=[
+                (axis, _several(by_axis[axis].values(), str)) for axis in varying(variants) if axis in axes_of(variants)
+            ],
+            varies=_listed(_varies(runs)),
+            random_pretexts={part(run, "init").get("name") for run in runs if run["kind"] == "pretext"} == {"random"},
+            downstream=downstream,
+            runs=runs,
+            done=done,
+            summaries=summaries,
+            interval=any(item.estimate and item.estimate.interval for item in summaries),
+            single=any(item.n == 1 for item in summaries),
+            contrasts=contrasts,
+            family=family,
+            assumes_normality=any(item.assumes_normality for item in contrasts),
+            least_p=min((2.0 ** (1 - item.n) for item in contrasts if item.p is not None), default=None),
+            imagewise=any(item.n == item.planned == 1 and item.pairs for item in contrasts),
+            unjudged=_unjudged(contrasts, labels),
+            proofs=proofs,
+            failing=[run_label(row.run, labels) for row in proofs if row.failures],
+            same_weights=bool(seeds) and all(row.holds for row in seeds),
+            looks=changes_of_seeds(results),
+            devices=distinct(runs, "device"),
+            precisions=distinct(runs, "precision"),
+            threads=sorted({run["provenance"]["threads"] for run in runs if "threads" in run["provenance"]}),
+            versions=[
+                _listed([f"{name} {version}" for name, version in some.items()]) for some in distinct(runs, "versions")
+            ],
+            counted=any(item.training_flops is not None for item in summaries),
+            company=max(results.get("seconds_shared_by", {}).values(), default=0),
+            troubled=_grouped(troubled(runs), labels),
+        )
     )
     return set_in_paragraphs(text)
 
@@ -275,12 +279,11 @@ def _schedule(train: Mapping[str, Any]) -> str | None:
     schedule, warmup = train.get("schedule"), train.get("warmup_epochs")
     told = {"cosine": "falls as a cosine towards 0", "constant": "stays the same"}.get(str(schedule))
     if schedule == "step":
-        after = (
-            f"after epochs {_listed([str(epoch) for epoch in train['milestones']])}"
-            if train.get("milestones")
-            else f"after every {train['step_epochs']} epochs".replace("every 1 epochs", "every epoch")
-        )
-        told = f"is multiplied by {train['gamma']:g} {after}"
+        told = f"is multiplied by {train['gamma']:g}" if "gamma" in train else "falls in steps"
+        if train.get("milestones"):
+            told += f" after epochs {_listed([str(epoch) for epoch in train['milestones']])}"
+        elif train.get("step_epochs"):
+            told += " after every epoch" if train["step_epochs"] == 1 else f" after every {train['step_epochs']} epochs"
     return f"{told}, after a linear warm-up of {warmup} epochs" if told and warmup else told
 
 
