@@ -10,10 +10,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from rotbench.cli import main
+from rotbench.report import render
+from tests import simulated
 from tests.program import ROOT, rotbench
+from tests.stored import write_store
+from tests.test_layout import loaded_by
 
 STUDY = """
 title = "small"
@@ -47,6 +53,13 @@ BAD = {
     ("plan", "gone.toml"): (2, "there is no study file", "rotbench new"),
     ("check", "study.toml", "--set", "seeds=0"): (2, "seeds: should be", "Mend"),
     ("report",): (2, "results holds no study", "--out"),
+    ("report", "--from", "gone.html"): (2, "there is no file gone.html", "Give a report.html"),
+    ("report", "--from", "."): (2, ". is a folder", "--out"),
+    ("report", "--from", "study.toml"): (2, "study.toml is not rotbench's", "Give a report.html"),
+    ("report", "--from", "study.toml/below"): (2, "there is no file", "Give a report.html"),
+    ("export", "--to", "paper"): (2, "results holds no study", "--out"),
+    ("export", "--from", "study.toml", "--to", "paper"): (2, "study.toml is not rotbench's", "Give a report.html"),
+    ("export",): (2, "--to", ""),
     ("verify", "--out", "gone"): (2, "gone holds no study", "--out"),
     ("new", "cs44"): (2, 'no study "cs44" ships, did you mean "cs444"?', "Give one"),
     ("frobnicate",): (2, "No such command", ""),
@@ -295,8 +308,165 @@ def test_timing_that_is_ended_leaves_nothing_behind(study: Path) -> None:
     assert list((study / "tmp").iterdir()) == []
 
 
+@pytest.fixture
+def finished(tmp_path: Path) -> Path:
+    """A folder with the store of a finished study in ``results`` and its report."""
+    write_store(tmp_path / "results", simulated.results(seeds=2, epochs=3, pretext_epochs=3), predictions=True)
+    assert rotbench(tmp_path, "report").returncode == 0
+    return tmp_path
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_page_is_drawn_again_from_itself_where_nothing_else_is(finished: Path, tmp_path_factory: Any) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "old.html").write_bytes((finished / "results" / "report.html").read_bytes())
+    done = rotbench(elsewhere, "report", "--from", "old.html", "--out", "new/folder")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.strip() == (elsewhere / "new" / "folder" / "report.html").as_uri()
+    made, first = files(elsewhere / "new" / "folder"), files(finished / "results")
+    assert set(made) == {"report.html", "results.json", "results.csv"}
+    assert made["report.html"] == first["report.html"]
+    one, other = (json.loads(some["results.json"]) for some in (made, first))
+    assert [run["final"] for run in one["runs"]] == [run["final"] for run in other["runs"]]
+    assert one["error_images"] == other["error_images"] != []
+    # Again, over its own files; and from results.json, which holds every digit.
+    assert rotbench(elsewhere, "report", "--from", "new/folder/report.html", "--out", "new/folder").returncode == 0
+    assert files(elsewhere / "new" / "folder") == made
+    (elsewhere / "old.json").write_bytes(first["results.json"])
+    done = rotbench(elsewhere, "report", "--from", "old.json", "--out", "whole", "--json")
+    assert (done.returncode, json.loads(done.stdout)["variants"][0]["planned"]) == (0, 2)
+    assert files(elsewhere / "whole") == {name: first[name] for name in made}
+
+
+def test_what_stands_in_the_page_as_json_can_be_saved_and_drawn(finished: Path) -> None:
+    """As the page says to those without JavaScript: logs and pictures stand elsewhere in it, histories by column."""
+    page = (finished / "results" / "report.html").read_text()
+    raw = page.partition('id="results">')[2].partition("</script>")[0]
+    held = json.loads(raw)
+    for image in held["error_images"]:
+        assert set(image) == {"run", "index"}
+    held.pop("error_images")
+    for run in held["runs"]:
+        run["log"] = ""
+    (finished / "saved.json").write_text(json.dumps(held))
+    assert rotbench(finished, "report", "--from", "saved.json", "--out", "new").returncode == 0
+    assert (finished / "new" / "results.csv").read_bytes().count(b"\n") == 1 + 10 * 3
+
+
+def test_other_results_are_not_written_over(finished: Path) -> None:
+    other = simulated.results(seeds=1, epochs=2, pretext_epochs=2)
+    other["study"] |= {"title": "another", "text": "seeds = 1"}
+    (finished / "other.json").write_text(json.dumps(other))
+    before = files(finished)
+    done = rotbench(finished, "report", "--from", "other.json")
+    assert (done.returncode, done.stderr.splitlines()) == (
+        2, ["error: results holds the runs of a study", "Give another --out."],
+    )  # fmt: skip
+    assert files(finished) == before
+    assert rotbench(finished, "report", "--from", "results/report.html", "--out", "mine").returncode == 0
+    before = files(finished)
+    for left in ("report.html", "results.json", "results.csv"):
+        for name in {"report.html", "results.json", "results.csv"} - {left}:
+            (finished / "mine" / name).unlink(missing_ok=True)
+        done = rotbench(finished, "report", "--from", "other.json", "--out", "mine")
+        assert (done.returncode, f"mine/{left} is not of the study in other.json" in done.stderr) == (2, True)
+        assert set(files(finished / "mine")) == {left}
+        # The same study's results are.
+        assert rotbench(finished, "report", "--from", "results/results.json", "--out", "mine").returncode == 0
+        assert len(files(finished / "mine")) == 3
+
+
+def changed(results: dict[str, Any], *path: Any, to: Any) -> str:
+    """Results as JSON with one value, at ``path``, replaced by ``to``, or taken out where that is ``...``."""
+    copy = json.loads(json.dumps(results))
+    inner = copy
+    for key in path[:-1]:
+        inner = inner[key]
+    if to is ...:
+        del inner[path[-1]]
+    else:
+        inner[path[-1]] = to
+    return json.dumps(copy)
+
+
+def damaged_files() -> dict[str, tuple[int, str]]:
+    """Texts that are no results, or damaged or hostile ones, with the exit code and words of the error."""
+    results = simulated.results(seeds=1, epochs=2, pretext_epochs=2)
+    whole, page = json.dumps(results), render(results)
+    deep = "[" * 100_000 + "]" * 100_000
+    text = {
+        "": (2, "is not rotbench's"),
+        "<html></html>": (2, "is not rotbench's"),
+        "{}": (2, "is not rotbench's"),
+        whole[: len(whole) // 2]: (2, "is damaged: no JSON at line 1"),
+        whole[:-1]: (2, "is damaged"),
+        page[: len(page) // 2]: (2, "is cut off"),
+        page[: page.index('id="results">') + 200]: (2, "is damaged"),
+        '{"format": 1, "study": {}, "runs": ' + deep + "}": (2, "is damaged: it is nested too deeply"),
+        changed(results, "format", to=99): (3, "newer rotbench (format 99"),
+        changed(results, "format", to="1"): (2, "its format is no number"),
+        changed(results, "format", to=True): (2, "its format is no number"),
+        changed(results, "runs", to=3): (2, "is damaged"),
+        changed(results, "runs", 0, to=3): (2, "is damaged"),
+        changed(results, "runs", 0, "history", to={"epoch": [1, 2], "test_accuracy": [0.1]}): (2, "is damaged"),
+        changed(results, "runs", 0, "history", 0, "test_accuracy", to="high"): (2, "history.0.test_accuracy"),
+        changed(results, "runs", 0, "final", to=0.5): (2, "runs.0.final"),
+        changed(results, "runs", 0, "status", to="great"): (2, "runs.0.status"),
+        changed(results, "runs", 0, "needs", to=[results["runs"][0]["id"]]): (2, "in a circle"),
+        changed(results, "runs", 1, "id", to=results["runs"][0]["id"]): (2, "two runs have one id"),
+        changed(results, "runs", 0, "variant", to=...): (2, "runs.0.variant: field required"),
+        changed(results, "runs", 0, "provenance", "freeze", to=[1]): (2, "cannot be drawn"),
+        changed(results, "runs", 0, "provenance", "start", to={}): (2, "cannot be drawn"),
+        changed(results, "study", to=[]): (2, "is damaged"),
+        changed(results, "study", "seeds", to="all"): (2, "study.seeds"),
+        changed(results, "study", "pretexts", "rotation", to=None): (2, "study.pretexts.rotation"),
+        changed(results, "error_images", to=[{"run": 1}]): (2, "error_images.0"),
+    }
+    assert len(text) == 26
+    return text
+
+
+def test_damaged_and_hostile_files_are_two_lines_and_leave_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tried = 0
+    for content, (code, words) in damaged_files().items():
+        (tmp_path / "file").write_text(content)
+        for command in (("report", "--from", "file", "--out", "new"), ("export", "--from", "file", "--to", "new")):
+            with pytest.raises(SystemExit) as ended:
+                main(command)
+            told = capsys.readouterr().err
+            assert (ended.value.code, len(told.splitlines())) == (code, 2), told
+            assert words in told
+            assert [path.name for path in tmp_path.iterdir()] == ["file"]
+            tried += 1
+    assert tried == 52
+    (tmp_path / "file").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(SystemExit):
+        main(["report", "--from", "file", "--out", "new"])
+    assert "file holds no text" in capsys.readouterr().err
+
+
+def test_a_page_from_the_mail_is_drawn_with_other_ends_of_lines_and_a_mark_of_its_encoding(finished: Path) -> None:
+    page = (finished / "results" / "report.html").read_bytes()
+    (finished / "mailed.html").write_bytes(b"\xef\xbb\xbf" + page.replace(b"\n", b"\r\n"))
+    assert rotbench(finished, "report", "--from", "mailed.html", "--out", "new").returncode == 0
+    assert (finished / "new" / "report.html").read_bytes() == page
+
+
+def test_redrawing_and_exporting_load_no_torch(finished: Path) -> None:
+    for command in (["report", "--from", "results/report.html", "--out", "new"], ["export", "--to", "paper"]):
+        loaded = loaded_by(command, finished)
+        assert "matplotlib" in loaded
+        assert not loaded & {"torch", "torchvision", "sklearn"}
+
+
 def test_help_names_every_command(tmp_path: Path) -> None:
     done = rotbench(tmp_path, "--help")
-    commands = ("run", "plan", "report", "check", "plugins", "verify", "new", "schema", "completion")
+    commands = ("run", "plan", "report", "export", "check", "plugins", "verify", "new", "schema", "completion")
     assert all(f"  {command} " in done.stdout for command in commands)
     assert rotbench(tmp_path, "--version").stdout.startswith("rotbench, version 0.1.0")
