@@ -24,7 +24,7 @@ def load_results(place: str | Path) -> pd.DataFrame:
     ``id``, ``kind``            the run's name; ``"pretext"`` or ``"downstream"``
     ``status``                  ``"done"`` or ``"failed"``: a run that failed has a row for each epoch that it finished
     one column an axis          ``init``, ``freeze``, ``lr``, ..: as the study file writes it, a table as a short label;
-                                missing for pretext runs
+                                missing for pretext runs; an axis ``lr`` is ``lr_setting``
     ``pretext``                 the ``[pretext.NAME]`` of a pretext run; missing for downstream runs
     ``seed``, ``repeat``        which of the study's seeds; which repeat of it, from 0
     ``epoch``                   from 1

@@ -27,7 +27,7 @@ def load_results(place: str | Path) -> pd.DataFrame:
 def results_frame(results: Results) -> pd.DataFrame:
     """A row a run and epoch, in the order of the runs; ``rotbench.load_results`` names the columns."""
     variants = [run["variant"] for run in results["runs"] if run["kind"] == "downstream"]
-    axes = {axis: f"axis {axis}" if axis in FIXED else axis for axis in axes_of(variants)}
+    axes = {axis: f"{axis}_setting" if axis in FIXED else axis for axis in axes_of(variants)}
     labels = labels_by_axis(variants)
 
     def told(axis: str, value: Any) -> Any:
