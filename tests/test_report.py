@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from rotbench import drawings, evidence, report, tables
+from rotbench import drawings, embedded, evidence, report, tables
 from rotbench.summary import summary
 from tests import simulated
 
@@ -194,6 +194,90 @@ def test_the_same_results_give_the_same_page_and_a_page_can_be_drawn_from_itself
     assert results == untouched
     assert report.render(report.results_of_page(html)) == html
     assert report.results_of_page(html) == report.tidied(results)
+
+
+def everything() -> Results:
+    """Results with all that a page can carry: validation, pictures, sure errors, what diverged, failed, is missing."""
+    results = simulated.results(seeds=2, epochs=6, pretext_epochs=4)
+    runs = results["runs"]
+    for run in runs[2:]:
+        for entry in run["history"]:
+            entry |= {"validation_loss": 1.0 / 3, "validation_accuracy": 2.0 / 3}
+    runs[1]["pictures"] = [{"png": simulated.PNG, "caption": "of the second seed, which no figure shows"}]
+    runs[2]["pictures"] = []
+    runs[3]["history"][1] = {"epoch": 2, "test_accuracy": 0.5}  # entries that differ in their keys
+    runs[4] |= {"diverged": True, "status": "failed", "error": "loss is nan", "final": None}
+    runs[4]["history"][-1] |= {"train_loss": math.nan, "test_loss": math.inf}
+    runs[5]["log"] = "one\n  <two>\n\n# three &amp;\r\nfour\n"
+    runs[6]["log"] = "epoch 1/3\nnot a line like it\nepoch 3/3\n"
+    runs[7]["log"] = "no end of line, 1\nno end of line, 2"
+    blank(runs[-1])
+    blank(runs[-2], status="failed", error="RuntimeError: out of memory")
+    return results
+
+
+def test_a_page_with_everything_gives_everything_back() -> None:
+    results = everything()
+    html = report.render(results)
+    again = report.results_of_page(html)
+    assert again == report.tidied(results)
+    assert report.render(again) == html
+    assert again["error_images"][0]["png"] == results["error_images"][0]["png"]
+
+
+def old(results: Results) -> Results:
+    """The same as a rotbench would have left that knew none of the later fields."""
+    for key in ("pairs", "subsets", "seed_agreement", "seconds_shared_by", "error_images"):
+        results.pop(key, None)
+    for run in results["runs"]:
+        for key in ("by_class", "errors", "pictures", "repeat", "no_pictures"):
+            run.pop(key, None)
+        run["provenance"].get("freeze", {}).pop("phases", None)
+    return results
+
+
+def test_a_page_of_old_results_gives_them_back() -> None:
+    results = old(everything())
+    html = report.render(results)
+    assert report.results_of_page(html) == report.tidied(results)
+    assert report.render(report.results_of_page(html)) == html
+
+
+def test_histories_go_by_column_and_nothing_stands_in_the_page_twice() -> None:
+    results = simulated.results(seeds=2, epochs=3, pretext_epochs=3)
+    for place, image in enumerate(results["error_images"]):
+        image["png"] = base64.b64encode(f"image {place}".encode()).decode()
+    html = report.render(results)
+    held = json.loads(html.partition('id="results">')[2].partition("</script>")[0])
+    for run, whole in zip(held["runs"], results["runs"], strict=True):
+        assert run["history"]["test_accuracy"] == [entry["test_accuracy"] for entry in whole["history"]]
+        assert list(run["history"]) == list(whole["history"][0])
+        assert not {"log", "pictures"} & set(run) - ({"pictures"} if not whole.get("pictures") else set())
+    for image in results["error_images"]:
+        assert html.count(image["png"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("log", "shared"),
+    [
+        ("epoch 1/9  loss 2.5 lr 0.1\nepoch 2/9  loss 1e-05 lr 0.1\n", "epoch #/9  loss # lr 0.1"),
+        ("a 1\na 22\na 3.5\n", "a #"),
+        ("a 1\n", None),  # one line
+        ("", None),
+        ("a 1\nb 2\n", None),  # lines of two kinds
+        ("a 1\na 2", None),  # no end of the last line
+        ("a 1 #\na 2 #\n", None),  # what stands for numbers
+        ("a 1\na nan\n", None),
+        ("same\nsame\n", None),
+        ("a 1\n\na 2\n", None),
+    ],
+)
+def test_what_the_lines_of_a_log_share_is_told_once_where_they_can_be_made_again(log: str, shared: str | None) -> None:
+    slim = embedded.slim_log(log)
+    assert (slim.shared if slim else None) == shared
+    if slim:
+        assert embedded.whole_log(slim.text) == log
+        assert len(slim.text) < len(log) + len(slim.shared)
 
 
 def blank(run: dict[str, Any], **changes: Any) -> None:
