@@ -206,14 +206,12 @@ def report(out: Path, source: Path | None, as_json: bool) -> None:
     With --from nothing else is needed, no results folder, study or plugin; report.html, results.json and results.csv
     are written into --out, which must hold no runs and no other study's results.
     """
+    from rotbench.redraw import files_of, redraw, write_files
+
     if source is None:
-        from rotbench.driver import report_writer
-
         results = results_in(out)
-        report_writer(Store(out))()
+        write_files(files_of(results), out)
     else:
-        from rotbench.redraw import redraw
-
         results = redraw(source, out)
     if as_json:
         from rotbench.evidence import proof_summary

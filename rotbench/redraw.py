@@ -257,13 +257,18 @@ def redraw(source: Path, folder: Path) -> Results:
     """
     results = read_results_file(source)
     with drawable(source):
-        files = files_of(results)
+        files = files_of(_finite(results))
     refuse_other_results(results, source, folder)
     with lacking(folder):
         folder.mkdir(parents=True, exist_ok=True)
+    write_files(files, folder)
+    return results
+
+
+def write_files(files: Mapping[str, bytes], folder: Path) -> None:
+    """Write each file whole or not at all."""
     for name, content in files.items():
         write_durably(folder / name, content)
-    return results
 
 
 def files_of(results: Results) -> dict[str, bytes]:
@@ -271,7 +276,7 @@ def files_of(results: Results) -> dict[str, bytes]:
     from rotbench.report import render, results_csv  # late: they import matplotlib and pandas
 
     return {
-        JSON: to_json(_finite(results)),
+        JSON: to_json(results),
         CSV: results_csv(results).encode(),
         PAGE: render(results).encode(),
     }
