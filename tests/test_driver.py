@@ -254,3 +254,13 @@ def test_a_store_without_its_study_file_goes_on(store: Store) -> None:
     check_store(plan(), store)
     _, heard = drive(plan(), store)
     assert heard.todo == 0
+
+
+def test_seeds_that_follow_a_look_at_results_are_on_record(store: Store) -> None:
+    drive(plan(), store)
+    assert collect(store)["study"]["looks"] == []
+    more = plan(text=STUDY.replace("seeds = [0, 1]", "seeds = [0, 1, 2]"))
+    drive(more, store)
+    assert collect(store)["study"]["looks"] == [[0, 1]]
+    drive(more, store)
+    assert collect(store)["study"]["looks"] == [[0, 1]]

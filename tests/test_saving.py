@@ -144,6 +144,7 @@ def test_the_four_claims_of_the_write_up_each_get_their_own_kind_of_evidence() -
     assert below.at_start.mean == pytest.approx(sum(paired) / 5)
     # "Saves compute": epochs to the same accuracy, and the trainings from which pretraining pays, in FLOPs.
     assert below.saving is not None
+    assert below.saving.saved_epochs is not None
     assert below.saving.pretraining_epochs == 45
     assert below.saving.pretraining_flops == 45e12
     assert below.saving.saved_flops == pytest.approx(1e12 * below.saving.saved_epochs)

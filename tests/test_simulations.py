@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,7 +41,7 @@ def test_one_more_run_falls_into_its_interval_in_95_of_100_studies() -> None:
     assert within(held / studies, 0.95, studies)
 
 
-def measured(differences: np.ndarray) -> Contrast:  # type: ignore[type-arg]
+def measured(differences: np.ndarray[Any, np.dtype[np.float64]]) -> Contrast:
     """A complete contrast of these paired differences."""
     values = [float(value) for value in differences]
     wide, narrow = inference.mean_interval(values), inference.mean_interval(values, level=0.90)
