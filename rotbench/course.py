@@ -47,11 +47,11 @@ def _way(saving: Saving, variant: str, baseline: str) -> str:
         missed = sum(epoch is None for epoch in saving.variant.values())
         seeds = f" in {missed} of {len(saving.variant)} seeds" if len(saving.variant) > 1 else ""
         return (
-            f"{variant} does not reach for good, within {saving.epochs} epochs, the accuracy at which {baseline} ends"
-            f"{seeds}; {baseline} itself is there from epoch {other} on."
+            f"Within {saving.epochs} epochs {variant} does not come to stay at or above the accuracy at which "
+            f"{baseline} ends{seeds}; {baseline} itself does from epoch {other} on."
         )
     return (
-        f"{variant} is at or above the accuracy at which {baseline} ends from epoch {own} of {saving.epochs} on, "
+        f"From epoch {own} of {saving.epochs} on {variant} stays at or above the accuracy at which {baseline} ends, "
         f"{baseline} itself from epoch {other} on."
     )
 

@@ -11,11 +11,16 @@ from rotbench.compare import Results, Run, as_written
 
 @dataclass(frozen=True)
 class ProofRow:
-    """What one run recorded about its start and its frozen part; ``failures`` and ``remarks`` are in words."""
+    """What one run recorded about its start and its frozen part, in words: what fails, and what is to be known."""
 
     run: Run
     failures: tuple[str, ...]
-    remarks: tuple[str, ...]
+    remarks_on_start: tuple[str, ...]
+    remarks_on_freezing: tuple[str, ...]
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        return self.remarks_on_start + self.remarks_on_freezing
 
 
 @dataclass(frozen=True)
@@ -67,8 +72,8 @@ def proof(run: Run, by_id: Mapping[str, Run] | None = None) -> ProofRow:
     if freeze.get("batchnorm") in ("eval", "calibrated") and freeze.get("largest_change_of_frozen_buffer"):
         failures.append("a running statistic of a frozen BatchNorm changed")
     failures += _label_failures(run)
-    remarks += _remarks_on_start(start) + _remarks_on_statistics(freeze)
-    return ProofRow(run, tuple(failures), tuple(remarks))
+    remarks += _remarks_on_start(start)
+    return ProofRow(run, tuple(failures), tuple(remarks), tuple(_remarks_on_statistics(freeze)))
 
 
 def _label_failures(run: Run) -> list[str]:

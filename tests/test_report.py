@@ -423,7 +423,7 @@ def test_a_proof_that_fails_is_a_red_row_and_an_alarm() -> None:
     assert "A proof fails." in page.text
     assert page.text.index("Do not use these numbers") < page.text.index("rotation is 18.1 points above")
     rows = [attrs for attrs in page.all("tr") if attrs.get("class") == "fails"]
-    assert [attrs["data-run"] for attrs in rows] == [results["runs"][-1]["id"]]
+    assert [attrs["data-run"] for attrs in rows] == 2 * [results["runs"][-1]["id"]]  # its start, its freezing
 
 
 def test_runs_of_one_seed_that_were_built_on_other_weights_are_a_failed_proof() -> None:
