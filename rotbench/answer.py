@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from rotbench import compare
 from rotbench.comparability import LABELS, REMEDY, STATISTICS, also_differs
-from rotbench.compare import Contrast, Results, Run, VariantSummary, as_written
+from rotbench.compare import Results, Run, as_written
+from rotbench.contrast import Contrast, VariantSummary
 from rotbench.course import Remark, course
 from rotbench.hookspecs import STAGES
 from rotbench.inference import ROUNDING

@@ -12,7 +12,8 @@ from statistics import fmean
 
 import numpy as np
 
-from rotbench.compare import Contrast, Results, Run, VariantSummary, as_written, by_variant, finished
+from rotbench.compare import Results, Run, as_written, by_variant, finished
+from rotbench.contrast import Contrast, VariantSummary
 from rotbench.partner import alike
 from rotbench.predictions import Array
 from rotbench.thumbnails import in_few_colours

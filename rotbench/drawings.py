@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rotbench import compare, figures, inference
-from rotbench.compare import Contrast, Results, Variant, VariantSummary, as_written
+from rotbench.compare import Results, as_written
+from rotbench.contrast import Contrast, Variant, VariantSummary
 from rotbench.curve import scored_part
 from rotbench.partner import MATCHED, matches_all
 from rotbench.transfer import transfers

@@ -12,7 +12,8 @@ import jinja2
 import pandas as pd
 
 from rotbench.comparability import also_differs
-from rotbench.compare import Contrast, VariantSummary, as_written
+from rotbench.compare import as_written
+from rotbench.contrast import Contrast, VariantSummary
 from rotbench.inference import Estimate
 from rotbench.power import MOST_SEEDS
 from rotbench.resources import templates_folder

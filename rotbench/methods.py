@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from rotbench.bibliography import Bibliography, cited
-from rotbench.compare import Contrast, Results, Run, VariantSummary, as_written
+from rotbench.compare import Results, Run, as_written
+from rotbench.contrast import Contrast, VariantSummary
 from rotbench.evidence import proof, seed_rows
 from rotbench.limits import changes_of_seeds
 from rotbench.manuscript import text_environment
