@@ -185,7 +185,11 @@ def classes(
         listed=_listed(variants, len(counts)),
         by_row=len(counts) <= MOST_CLASSES and len(variants) > MOST_COLUMNS,
         variants=variants,
-        contrasts=tuple(told for item in contrasts if (told := _contrast(item, by_seed, counts, labels)) is not None),
+        contrasts=tuple(
+            told
+            for item in contrasts
+            if item.condition is None and (told := _contrast(item, by_seed, counts, labels)) is not None
+        ),
         cut=any(run["by_class"]["left_out"] for runs in groups.values() for run in runs),
         few_colours=any(in_few_colours(png) for _, png in pictures.values()),
     )

@@ -19,6 +19,7 @@ from rotbench.comparability import Known
 from rotbench.contrast import Contrast, ImagePair, Variant, VariantSummary, contrast, judge
 from rotbench.curve import scored_part, seed_curves
 from rotbench.inference import MARGIN, binomial_standard_error, mean_interval
+from rotbench.interaction import interactions
 from rotbench.partner import MATCHED, matches, pair_up
 from rotbench.power import seeds_needed
 from rotbench.recipe import value_words
@@ -141,7 +142,8 @@ def _mean(values: Sequence[int | None]) -> float | None:
 def contrasts(results: Results) -> tuple[Contrast, ...]:
     """Every variant that has exactly one partner against it, with verdicts; the baseline variants have none.
 
-    After them, where the study asks for it, each side at its own best setting, and partners of as many epochs.
+    After them, where the study asks for it, each side at its own best setting, partners of as many epochs, and
+    interactions: of the contrasts of tuned sides where there are such.
     """
     study = results["study"]
     summaries = variants(results)
@@ -153,14 +155,22 @@ def contrasts(results: Results) -> tuple[Contrast, ...]:
         for variant, found in pair_up([summary.variant for summary in summaries], study["baseline"])
         if len(found) == 1
     ]
+    plain = family
     if tune:
-        family += _tuned(summaries, tune, study["baseline"], known)
+        plain = _tuned(summaries, tune, study["baseline"], known)
+        family = family + plain
     for pair in study.get("matched", []):
         sides = [of.get(as_written(pair[side])) for side in ("variant", "partner")]
         if sides[0] is not None and sides[1] is not None:
-            family.append(contrast(sides[0], sides[1], known, "compute-matched"))
+            family = [*family, contrast(sides[0], sides[1], known, "compute-matched")]
+    if study.get("interactions"):
+        every = [summary.variant for summary in summaries if MATCHED not in summary.variant]
+        family = [*family, *interactions(plain, every, study["baseline"], tune)]
     runs_of = {as_written(variant): runs for variant, runs in by_variant(results["runs"], "downstream")}
-    family = [replace(item, pairs=_pairs(item, runs_of, results.get("pairs", []))) for item in family]
+    family = [
+        item if item.condition else replace(item, pairs=_pairs(item, runs_of, results.get("pairs", [])))
+        for item in family
+    ]
     margin = study.get("margin", MARGIN)
     trainings = {key: _training(of[key], runs, results["runs"]) for key, runs in runs_of.items()}
     return tuple(_with_course(item, trainings, margin) for item in judge(family, margin, study.get("primary")))

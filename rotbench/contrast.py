@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from rotbench import comparability
 from rotbench.comparability import Comparison, Difference, Known, confounds, same_start
@@ -28,6 +28,7 @@ from rotbench.power import SeedsNeeded
 from rotbench.saving import Saving
 
 Variant = dict[str, Any]
+Kind = Comparison | Literal["interaction"]
 
 
 @dataclass(frozen=True)
@@ -79,12 +80,22 @@ class ImagePair:
 
 
 @dataclass(frozen=True)
+class Condition:
+    """What an interaction subtracts: the contrast of these two sides, which differs from its own in ``axis`` alone."""
+
+    axis: str
+    variant: Variant
+    baseline: Variant
+
+
+@dataclass(frozen=True)
 class Contrast:
     """A variant minus its baseline, paired by seed; accuracies and differences are fractions.
 
     ``comparison`` says what the two share: all other settings; or all but the tuned ones, of which each has its own
-    best; or the epochs of training in all. ``chosen_from`` is the number of settings that a tuned side had the choice
-    of; ``exploratory`` contrasts are not those that the study was made for. ``p_t`` is the paired t test's, ``p_holm``
+    best; or the epochs of training in all. An interaction is such a difference minus the one under ``condition``.
+    ``chosen_from`` is the number of settings that a tuned side had the choice of; ``exploratory`` contrasts are not
+    those that the study was made for. ``p_t`` is the paired t test's, ``p_holm``
     the same after Holm over the study's primary contrasts that have an interval, ``p`` the exact two-sided sign-flip
     test's, uncorrected. ``verdict`` is None where ``reason`` says why. ``standard_error`` is the binomial one of a
     difference of two runs on the test images. ``comparability`` is all that the sides differ in besides their
@@ -110,7 +121,7 @@ class Contrast:
     verdict: str | None = None
     reason: str | None = None
     standard_error: float | None = None
-    comparison: Comparison = "same settings"
+    comparison: Kind = "same settings"
     chosen_from: int | None = None
     exploratory: bool = False
     pairs: tuple[ImagePair, ...] = ()
@@ -119,6 +130,7 @@ class Contrast:
     at_start: Estimate | None = None
     saving: Saving | None = None
     seeds_needed: SeedsNeeded | None = None
+    condition: Condition | None = None
 
     @property
     def confounds(self) -> tuple[Difference, ...]:
@@ -162,12 +174,17 @@ def contrast(
         plain = replace(plain, reason="same start")
     elif plain.confounds:
         plain = replace(plain, reason="confounded")
-    if not seeds:
-        return plain
-    values = list(differences.values())
-    estimate = mean_interval(values)
     errors = [error for error in (variant.standard_error, baseline.standard_error) if error is not None]
-    plain = replace(plain, difference=estimate.mean, standard_error=math.hypot(*errors) if len(errors) == 2 else None)
+    return replace(with_interval(plain), standard_error=math.hypot(*errors) if len(errors) == 2 else None)
+
+
+def with_interval(plain: Contrast) -> Contrast:
+    """``plain`` with the mean of its differences and, from two seeds on, intervals and uncorrected p values."""
+    values = list(plain.differences.values())
+    if not values:
+        return plain
+    estimate = mean_interval(values)
+    plain = replace(plain, difference=estimate.mean)
     if estimate.n < 2:
         return plain
     return replace(
@@ -184,14 +201,14 @@ def judge(
 ) -> tuple[Contrast, ...]:
     """``family`` with ``p_holm`` over its primary contrasts that have an interval, and a verdict for the complete ones.
 
-    ``primary`` holds what a variant must have for its contrast to be one that the study was made for; the others are
-    exploratory and get neither. A contrast that is confounded, or that has another reason for no verdict, counts in the
-    family all the same: the family is what the study file asks for, and no p value may fall because another contrast
-    turned out to compare nothing.
+    ``primary`` holds what a variant must have for its contrast to be one that the study was made for, and both variants
+    of an interaction; the others are exploratory and get neither. A contrast that is confounded, or that has another
+    reason for no verdict, counts in the family all the same: the family is what the study file asks for, and no p value
+    may fall because another contrast turned out to compare nothing.
     """
     asked = [
         item
-        if not primary or matches_all(item.variant, primary)
+        if not primary or all(matches_all(side, primary) for side in _judged_sides(item))
         else replace(item, exploratory=True, reason=item.reason or "exploratory")
         for item in family
     ]
@@ -205,3 +222,7 @@ def judge(
         word = None if item.reason else verdict(item.difference, p_holm, item.interval_90, margin)
         judged.append(replace(item, p_holm=p_holm, verdict=word))
     return tuple(judged)
+
+
+def _judged_sides(item: Contrast) -> list[Variant]:
+    return [item.variant, *([item.condition.variant] if item.condition else [])]

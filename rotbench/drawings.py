@@ -9,7 +9,7 @@ from rotbench import compare, figures, inference
 from rotbench.compare import Results, as_written
 from rotbench.contrast import Contrast, Variant, VariantSummary
 from rotbench.curve import scored_part
-from rotbench.partner import MATCHED, matches_all
+from rotbench.partner import MATCHED, filled, matches_all
 from rotbench.transfer import transfers
 from rotbench.views import View, seed_lines, views
 from rotbench.wording import labels_by_axis, variant_labels, varying
@@ -32,7 +32,12 @@ NAMES = (
 MOST_IN_A_PANEL = 8
 
 #: What is said beside a contrast's label of the partner that it has.
-COMPARISONS = {"same settings": "", "tuned": ", each at its best", "compute-matched": ", with as many epochs"}
+COMPARISONS = {
+    "same settings": "",
+    "tuned": ", each at its best",
+    "compute-matched": ", with as many epochs",
+    "interaction": "",
+}
 
 
 def drawings(
@@ -69,16 +74,19 @@ def drawings(
     if rows:
         drawn["finals"] = figures.dots("finals", "Final test accuracy of each variant", rows, study["chance"])
 
+    by_axis = labels_by_axis(variants)
     paired = [
         figures.Row(
-            key=keys[as_written(contrast.variant)],
-            label=labels[as_written(contrast.variant)] + COMPARISONS[contrast.comparison],
+            key=keys[as_written(contrast.variant)] if contrast.condition is None else f"i{place}",
+            label=labels[as_written(contrast.variant)]
+            + COMPARISONS[contrast.comparison]
+            + _subtracted(contrast, by_axis),
             style=styles[as_written(contrast.variant)],
             values=tuple(contrast.differences.values()),
             estimate=inference.mean_interval(list(contrast.differences.values())),
             faint=contrast.verdict is None,
         )
-        for contrast in contrasts
+        for place, contrast in enumerate(contrasts)
         if contrast.differences
     ]
     if paired:
@@ -96,6 +104,15 @@ def drawings(
         title = "Pretext score and the accuracy of what starts from it"
         drawn["transfer"] = figures.clouds("transfer", title, clouds, "test accuracy")
     return drawn
+
+
+def _subtracted(contrast: Contrast, by_axis: Mapping[str, Mapping[str, str]]) -> str:
+    """What an interaction subtracts: `` minus that at none``; nothing for other contrasts."""
+    if contrast.condition is None:
+        return ""
+    axis = contrast.condition.axis
+    value = as_written(filled(contrast.condition.variant)[axis])
+    return f", minus that at {by_axis.get(axis, {}).get(value, value)}"
 
 
 def series_of(summaries: Sequence[VariantSummary], labels: Mapping[str, str]) -> list[dict[str, Any]]:

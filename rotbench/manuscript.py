@@ -254,6 +254,8 @@ def _reason(item: Contrast) -> str:
 def _compared(item: Contrast) -> str:
     if item.comparison == "tuned":
         return f"each at its own best of {item.chosen_from}"
+    if item.condition is not None:
+        return f"minus the same at another {item.condition.axis}"
     return "as many epochs" if item.comparison == "compute-matched" else item.comparison
 
 
@@ -319,6 +321,8 @@ def _contrast_values(item: Contrast, labels: Mapping[str, str]) -> dict[str, Any
         "variant": labels[as_written(item.variant)],
         "baseline": labels[as_written(item.baseline)],
         "comparison": item.comparison,
+        "minus_variant": labels[as_written(item.condition.variant)] if item.condition else None,
+        "minus_baseline": labels[as_written(item.condition.baseline)] if item.condition else None,
         "n": item.n,
         "planned": item.planned,
         **_difference_values(item),

@@ -226,6 +226,8 @@ def _unjudged(contrasts: Sequence[Contrast], labels: Mapping[str, str]) -> list[
     for item in contrasts:
         if item.verdict is None:
             sides = f"{labels[as_written(item.variant)]} against {labels[as_written(item.baseline)]}"
+            if item.condition is not None:
+                sides += f", minus the same at another {item.condition.axis}"
             groups.setdefault(item.reason or "", []).append(sides)
     return list(groups.items())
 

@@ -40,6 +40,7 @@ def summary(results: Results) -> dict[str, Any]:
                 "variant": item.variant,
                 "baseline": item.baseline,
                 "comparison": item.comparison,
+                "condition": asdict(item.condition) if item.condition else None,
                 "chosen_from": item.chosen_from,
                 "exploratory": item.exploratory,
                 "n": item.n,

@@ -803,7 +803,7 @@ def test_the_page_has_a_row_a_contrast_with_what_also_differs() -> None:
     assert html.count("<tr>") == 3
     assert html.count("<td>nothing</td>") == 1
     quiet = template.render(comparability=rows[1:])
-    assert "The one contrast differs in what it names" in quiet
+    assert "The sides of the one contrast differ in what the contrast names" in quiet
     assert "alarm" not in quiet
     assert "no contrast" in template.render(comparability=[])
 
