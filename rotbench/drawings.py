@@ -78,9 +78,7 @@ def drawings(
     paired = [
         figures.Row(
             key=keys[as_written(contrast.variant)] if contrast.condition is None else f"i{place}",
-            label=labels[as_written(contrast.variant)]
-            + COMPARISONS[contrast.comparison]
-            + _subtracted(contrast, by_axis),
+            label=_row_label(contrast, labels, by_axis),
             style=styles[as_written(contrast.variant)],
             values=tuple(contrast.differences.values()),
             estimate=inference.mean_interval(list(contrast.differences.values())),
@@ -106,13 +104,14 @@ def drawings(
     return drawn
 
 
-def _subtracted(contrast: Contrast, by_axis: Mapping[str, Mapping[str, str]]) -> str:
-    """What an interaction subtracts: `` minus that at none``; nothing for other contrasts."""
+def _row_label(contrast: Contrast, labels: Mapping[str, str], by_axis: Mapping[str, Mapping[str, str]]) -> str:
+    """The variant and, where that is not the variant of equal settings, what it is compared with."""
+    label = labels[as_written(contrast.variant)] + COMPARISONS[contrast.comparison]
     if contrast.condition is None:
-        return ""
+        return label
     axis = contrast.condition.axis
     value = as_written(filled(contrast.condition.variant)[axis])
-    return f", minus that at {by_axis.get(axis, {}).get(value, value)}"
+    return f"{label}, minus that at {by_axis.get(axis, {}).get(value, value)}"
 
 
 def series_of(summaries: Sequence[VariantSummary], labels: Mapping[str, str]) -> list[dict[str, Any]]:
