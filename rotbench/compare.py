@@ -24,6 +24,7 @@ from rotbench.partner import MATCHED, matches, pair_up
 from rotbench.power import seeds_needed
 from rotbench.recipe import value_words
 from rotbench.saving import Training, saving
+from rotbench.spread import components
 
 Run = dict[str, Any]
 Results = dict[str, Any]
@@ -173,7 +174,40 @@ def contrasts(results: Results) -> tuple[Contrast, ...]:
     ]
     margin = study.get("margin", MARGIN)
     trainings = {key: _training(of[key], runs, results["runs"]) for key, runs in runs_of.items()}
-    return tuple(_with_course(item, trainings, margin) for item in judge(family, margin, study.get("primary")))
+    judged = judge(family, margin, study.get("primary"))
+    if study.get("repeats", 1) > 1:
+        judged = tuple(_with_components(item, runs_of, trainings) for item in judged)
+    return tuple(_with_course(item, trainings, margin) for item in judged)
+
+
+def _with_components(
+    item: Contrast, runs_of: Mapping[str, Sequence[Run]], trainings: Mapping[str, Training | None]
+) -> Contrast:
+    """``item`` with what its spread comes from: the differences of single repeats, seed by seed."""
+    if item.condition is not None:
+        return item
+    sides = []
+    for side in (item.variant, item.baseline):
+        done = [run for run in runs_of.get(as_written(side), ()) if finished(run)]
+        sides.append({(run["seed"], run.get("repeat", 0)): run["final"]["test_accuracy"] for run in done})
+    by_seed: dict[int, list[float]] = {}
+    for place in sorted(sides[0].keys() & sides[1].keys()):
+        if place[0] in item.differences:
+            by_seed.setdefault(place[0], []).append(sides[0][place] - sides[1][place])
+    trained = [trainings.get(as_written(side)) for side in (item.variant, item.baseline)]
+    return replace(item, components=components(by_seed, _pretraining_cost(trained)))
+
+
+def _pretraining_cost(trained: Sequence[Training | None]) -> float | None:
+    """What the pretraining of one seed costs in trainings of all sides: FLOPs, or epochs where these are unknown."""
+    known = [side for side in trained if side is not None]
+    if len(known) < len(trained):
+        return None
+    paid = [side.pretraining_flops for side in known]
+    spent = [side.flops for side in known]
+    if None in paid or None in spent or not all(spent):
+        return sum(side.pretraining_epochs for side in known) / sum(side.epochs for side in known)
+    return sum(filter(None, paid)) / sum(filter(None, spent))
 
 
 def _training(summary: VariantSummary, runs: Sequence[Run], all_runs: Sequence[Run]) -> Training | None:

@@ -26,6 +26,7 @@ from rotbench.inference import (
 from rotbench.partner import matches_all
 from rotbench.power import SeedsNeeded
 from rotbench.saving import Saving
+from rotbench.spread import Components
 
 Variant = dict[str, Any]
 Kind = Comparison | Literal["interaction"]
@@ -104,7 +105,8 @@ class Contrast:
 
     Beside the final accuracies, and never part of the verdict: ``at_start`` is the paired difference after epoch 1,
     ``saving`` how much sooner the baseline's final accuracy is reached, ``seeds_needed`` the number of seeds that would
-    show a difference of the margin, where this one is not resolved.
+    show a difference of the margin, where this one is not resolved, ``components`` what its spread comes from, where
+    there are repeats.
     """
 
     variant: Variant
@@ -131,6 +133,7 @@ class Contrast:
     saving: Saving | None = None
     seeds_needed: SeedsNeeded | None = None
     condition: Condition | None = None
+    components: Components | None = None
 
     @property
     def confounds(self) -> tuple[Difference, ...]:

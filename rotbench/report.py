@@ -86,6 +86,7 @@ def render(results: Results) -> str:
         axes=axes,
         shared=shared_values([summary.variant for summary in summaries]),
         sentences=sentences(results, contrasts),
+        label_of=lambda variant: labels[as_written(variant)],
         changes_of_seeds=changes_of_seeds(results),
         limits=limits(results, summaries, contrasts),
         references=reference_rows(results, summaries, labels),
