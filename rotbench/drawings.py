@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rotbench import compare, figures, inference
+from rotbench import canvas, compare, figures, inference
 from rotbench.compare import Results, as_written
 from rotbench.contrast import Contrast, Variant, VariantSummary
 from rotbench.curve import scored_part
@@ -42,13 +42,13 @@ COMPARISONS = {
 
 def drawings(
     results: Results, summaries: Sequence[VariantSummary], contrasts: Sequence[Contrast], labels: Mapping[str, str]
-) -> dict[str, figures.Drawing]:
+) -> dict[str, canvas.Drawing]:
     """Each figure by its name; only those for which there is something to draw."""
     study = results["study"]
     variants = [summary.variant for summary in summaries]
     styles = styles_of(variants)
     keys = {as_written(variant): f"v{place}" for place, variant in enumerate(variants)}
-    drawn: dict[str, figures.Drawing] = {}
+    drawn: dict[str, canvas.Drawing] = {}
 
     means = {as_written(item.variant): item.estimate.mean for item in summaries if item.estimate is not None}
     partners = {
