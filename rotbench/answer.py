@@ -7,24 +7,22 @@ from dataclasses import dataclass
 
 from rotbench import compare
 from rotbench.comparability import LABELS, REMEDY, STATISTICS, also_differs
-from rotbench.compare import Contrast, Results, Run, VariantSummary, as_written
+from rotbench.compare import Results, as_written
+from rotbench.contrast import Condition, Contrast, VariantSummary
 from rotbench.course import Remark, course
-from rotbench.hookspecs import STAGES
 from rotbench.inference import ROUNDING
+from rotbench.phrases import Phrases, phrases
 from rotbench.power import MOST_SEEDS, SeedsNeeded
 from rotbench.trained import listed
-from rotbench.wording import (
-    axes_of,
-    labels_by_axis,
-    p_value,
-    points,
-    span,
-    variant_labels,
-    varying,
-)
+from rotbench.wording import p_value, points, span, variant_labels
 
 #: What a contrast compares, where that is not two variants of equal settings.
-_KINDS = {"same settings": "", "tuned": "each at its own best", "compute-matched": "of as many epochs"}
+_KINDS = {
+    "same settings": "",
+    "tuned": "each at its own best",
+    "compute-matched": "of as many epochs",
+    "interaction": "difference of differences",
+}
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,7 @@ class ComparabilityRow:
 
 
 def comparability_rows(results: Results, contrasts: Sequence[Contrast]) -> list[ComparabilityRow]:
-    """One row a contrast, in the study's order."""
+    """One row a contrast, in the study's order; an interaction has what its contrasts have."""
     labels = variant_labels([summary.variant for summary in compare.variants(results)])
 
     def told(contrast: Contrast, role: str) -> tuple[str, ...]:
@@ -77,51 +75,26 @@ def comparability_rows(results: Results, contrasts: Sequence[Contrast]) -> list[
             same_start=contrast.same_start,
         )
         for contrast in contrasts
+        if contrast.condition is None
     ]
 
 
 def sentences(results: Results, contrasts: Sequence[Contrast]) -> list[Sentence]:
     """One sentence a contrast, in the study's order."""
     summaries = compare.variants(results)
-    variants = [summary.variant for summary in summaries]
-    by_axis = labels_by_axis(variants)
-    trained = _trained_words(results["runs"])
+    called = phrases(results)
     family = sum(contrast.p_holm is not None for contrast in contrasts)
-    tune = results["study"].get("tune", [])
-    baseline_keys = list(results["study"]["baseline"])
-    condition_axes = [
-        axis
-        for axis in axes_of(variants)
-        if axis not in baseline_keys and (axis == "freeze" or axis in varying(variants))
-    ]
+    test_images = results["study"]["test_images"]
     said = []
     for contrast in contrasts:
-        sides = [
-            " / ".join(by_axis[axis][as_written(side[axis])] for axis in baseline_keys if axis in side) or "the rest"
-            for side in (contrast.variant, contrast.baseline)
-        ]
-        tuned = contrast.comparison == "tuned"
-        if tuned:
-            best = [
-                ", ".join(f"{axis} {by_axis[axis][as_written(side[axis])]}" for axis in tune if axis in side)
-                for side in (contrast.variant, contrast.baseline)
-            ]
-            sides = [f"{side} (best of {contrast.chosen_from}: {own})" for side, own in zip(sides, best, strict=True)]
-        if contrast.comparison == "compute-matched":
-            sides[1] = (
-                f"{sides[1]} trained for {contrast.baseline['compute_matched']} epochs, as many as both together,"
-            )
-        conditions = []
-        for axis in condition_axes:
-            if axis in contrast.variant and not (tuned and axis in tune):
-                value = as_written(contrast.variant[axis])
-                plain = f"{axis} is {by_axis[axis][value]}"
-                conditions.append(trained.get(value, plain) if axis == "freeze" else plain)
-        when = f" when {' and '.join(conditions)}" if conditions else ""
+        variant, baseline = called.sides(contrast)
         tone, mark = _tone(contrast)
-        text = _sentence(contrast, sides[0], sides[1], when, family, results["study"]["test_images"])
-        notes = tuple(_notes(contrast, tune, summaries))
-        said.append(Sentence(tone, mark, text, contrast, notes, course(contrast, sides[0], sides[1])))
+        if contrast.condition is None:
+            text = _sentence(contrast, variant, baseline, called.when(contrast), family, test_images)
+        else:
+            text = _interaction(contrast, contrast.condition, called, family, test_images)
+        notes = tuple(_notes(contrast, called.tune, summaries))
+        said.append(Sentence(tone, mark, text, contrast, notes, course(contrast, variant, baseline)))
     return said
 
 
@@ -145,8 +118,7 @@ def _sentence(contrast: Contrast, variant: str, baseline: str, when: str, family
     if contrast.verdict is None:
         return _without_verdict(contrast, variant, baseline, when, also, test_images)
     apart = _apart(contrast.difference)
-    holm = f" after Holm over {family} contrasts" if family > 1 else ""
-    numbers = f"{_interval(contrast)}, p {_equals(contrast.p_holm)}{holm}"
+    numbers = f"{_interval(contrast)}, p {_equals(contrast.p_holm)}{_corrected(family)}"
     if contrast.verdict == "not resolved":
         return f"{against}: {points(contrast.difference)} points ({numbers}){_lacking(contrast.seeds_needed)}."
     if contrast.verdict == "equivalent":
@@ -179,14 +151,63 @@ def _without_verdict(
         if also:
             return f"{plain}, from one seed; {also}.{error}"
         return f"{variant} is {_apart(difference)} {baseline}{when}, from one seed.{error}"
-    because = ", but a run diverged" if contrast.reason == "diverged" else ""
-    if also:
-        because += f"; no verdict, since {also}" if contrast.reason == "confounded" else f"; {also}"
-    because += "; exploratory: not what the study asks first" if contrast.exploratory else ""
+    because = _because(contrast)
     if contrast.interval is None:
         seeds = f"from {contrast.n} of {contrast.planned} seeds{because}"
         return f"{plain}, {seeds}." if also else f"{variant} is {_apart(difference)} {baseline}{when}, {seeds}."
     return f"{plain} ({_interval(contrast)}){because}."
+
+
+def _interaction(
+    contrast: Contrast, condition: Condition, called: Phrases, family: int, test_images: int | None
+) -> str:
+    """What is said of a difference of differences: of the verdict's direction only where it has one."""
+    variant, baseline = called.sides(contrast)
+    best = f", each at its own best {listed(called.tune)}," if contrast.chosen_from else ""
+    here, there = (called.condition(condition.axis, side) for side in (contrast.variant, condition.variant))
+    under = called.when(contrast, without=[condition.axis]).replace(" when ", ", where ", 1)
+    what = f"{variant} minus {baseline}{best}"
+    difference = contrast.difference
+    if difference is None:
+        return f"{what} when {here}, against when {there}{under}: {contrast.reason or 'nothing to compare yet'}."
+    apart = f"{points(abs(difference), sign=False)} points {'higher' if difference > 0 else 'lower'}"
+    if abs(difference) < ROUNDING:
+        apart = "the same"
+    moved = f"when {here} {'and' if apart == 'the same' else 'than'} when {there}{under}"
+    plain = f"{what} when {here}, against when {there}{under}: {points(difference)} points"
+    if contrast.verdict is None:
+        if contrast.n == 1 and contrast.planned == 1 and contrast.reason == "one seed":
+            error = ""
+            if contrast.standard_error is not None:
+                error = (
+                    f" The test set's binomial standard error of it is {100 * contrast.standard_error:.2f} points "
+                    f"({test_images:,} images); it says nothing about other seeds."
+                )
+            return f"{what} is {apart} {moved}, from one seed.{error}"
+        return f"{plain} ({_interval(contrast)}){_because(contrast)}."
+    numbers = f"{_interval(contrast)}, p {_equals(contrast.p_holm)}{_corrected(family)}"
+    if contrast.verdict == "not resolved":
+        return f"{plain} ({numbers}){_lacking(contrast.seeds_needed)}."
+    if contrast.verdict == "equivalent":
+        alike = f"{what} is within the margin the same when {here} and when {there}{under}"
+        return f"{alike}: {points(difference)} points ({numbers})."
+    less = ", by less than the margin" if "," in contrast.verdict else ""
+    normal = "; assuming normal differences" if contrast.assumes_normality else ""
+    return f"{what} is {apart} {moved}{less} ({numbers}{normal})."
+
+
+def _because(contrast: Contrast) -> str:
+    """Why there is no verdict, where seeds are not the reason."""
+    also = f"they also differ in {also_differs(contrast.confounds)}" if contrast.confounds else ""
+    told = ", but a run diverged" if contrast.reason == "diverged" else ""
+    told += ", but both sides of one contrast start from the very same weights" if contrast.same_start else ""
+    if also:
+        told += f"; no verdict, since {also}" if contrast.reason == "confounded" else f"; {also}"
+    return told + ("; exploratory: not what the study asks first" if contrast.exploratory else "")
+
+
+def _corrected(family: int) -> str:
+    return f" after Holm over {family} contrasts" if family > 1 else ""
 
 
 def _lacking(needed: SeedsNeeded | None) -> str:
@@ -220,19 +241,6 @@ def _interval(contrast: Contrast) -> str:
 def _equals(p: float | None) -> str:
     text = p_value(1.0 if p is None else p)
     return text if text.startswith("<") else f"= {text}"
-
-
-def _trained_words(runs: Sequence[Run]) -> dict[str, str]:
-    """What each freeze policy trained, in words, where that tells the policies apart and is one thing all along."""
-    words: dict[str, str] = {}
-    for run in runs:
-        phases = run["provenance"].get("freeze", {}).get("phases", [])
-        if run["kind"] == "downstream" and "freeze" in run["variant"] and len(phases) == 1:
-            parts = phases[0]["parts"]
-            one = len(parts) < 2 or tuple(parts) == STAGES
-            words[as_written(run["variant"]["freeze"])] = f"{listed(parts)} {'is' if one else 'are'} trained"
-    told = list(words.values())
-    return {value: text for value, text in words.items() if told.count(text) == 1}
 
 
 def _chosen(contrast: Contrast, tune: Sequence[str], summaries: Sequence[VariantSummary]) -> str:

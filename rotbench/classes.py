@@ -12,7 +12,8 @@ from statistics import fmean
 
 import numpy as np
 
-from rotbench.compare import Contrast, Results, Run, VariantSummary, as_written, by_variant, finished
+from rotbench.compare import Results, Run, as_written, by_variant, finished
+from rotbench.contrast import Contrast, VariantSummary
 from rotbench.partner import alike
 from rotbench.predictions import Array
 from rotbench.thumbnails import in_few_colours
@@ -184,7 +185,11 @@ def classes(
         listed=_listed(variants, len(counts)),
         by_row=len(counts) <= MOST_CLASSES and len(variants) > MOST_COLUMNS,
         variants=variants,
-        contrasts=tuple(told for item in contrasts if (told := _contrast(item, by_seed, counts, labels)) is not None),
+        contrasts=tuple(
+            told
+            for item in contrasts
+            if item.condition is None and (told := _contrast(item, by_seed, counts, labels)) is not None
+        ),
         cut=any(run["by_class"]["left_out"] for runs in groups.values() for run in runs),
         few_colours=any(in_few_colours(png) for _, png in pictures.values()),
     )

@@ -9,211 +9,25 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from rotbench import comparability
-from rotbench.comparability import Comparison, Difference, Known, confounds, same_start
+from rotbench.comparability import Known
+from rotbench.contrast import Contrast, ImagePair, Variant, VariantSummary, contrast, judge
 from rotbench.curve import scored_part, seed_curves
-from rotbench.inference import (
-    MARGIN,
-    SEEDS_WITHOUT_NORMALITY,
-    Estimate,
-    binomial_standard_error,
-    holm,
-    mcnemar,
-    mean_interval,
-    paired_t,
-    sign_flip,
-    verdict,
-)
-from rotbench.partner import MATCHED, matches, matches_all, pair_up
-from rotbench.power import SeedsNeeded, seeds_needed
+from rotbench.inference import MARGIN, binomial_standard_error, mean_interval
+from rotbench.interaction import interactions
+from rotbench.partner import MATCHED, matches, pair_up
+from rotbench.power import seeds_needed
 from rotbench.recipe import value_words
-from rotbench.saving import Saving, Training, saving
+from rotbench.saving import Training, saving
+from rotbench.spread import components
 
-Variant = dict[str, Any]
 Run = dict[str, Any]
 Results = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class VariantSummary:
-    """What the finished seeds of one variant say.
-
-    ``accuracies`` are the final test accuracies by seed, the mean of its repeats; ``validation`` is the mean final
-    validation accuracy; ``spread_between`` is the standard deviation of the seeds' means, ``spread_within`` that of
-    repeats within a seed, pooled; ``first_epoch`` is the mean test accuracy after epoch 1; ``standard_error`` is the
-    binomial one of the mean accuracy of a single run on the test images.
-    """
-
-    variant: Variant
-    n: int
-    planned: int
-    estimate: Estimate | None
-    accuracies: dict[int, float]
-    validation: float | None
-    spread_between: float | None
-    spread_within: float | None
-    first_epoch: float | None
-    trainable_parameters: int | None
-    train_seconds: float | None
-    standard_error: float | None
-    diverged: bool
-    one_set_of_weights: bool
-    training_flops: float | None = None
-    pretraining_flops: float | None = None
-    seconds_shared_by: int | None = None
-
-
-@dataclass(frozen=True)
-class ImagePair:
-    """Two runs of one seed, image by image: how many test images both get right, one alone, neither; same answer."""
-
-    seed: int
-    repeat: int
-    images: int
-    both: int
-    only_variant: int
-    only_baseline: int
-    neither: int
-    agree: int
-
-    @property
-    def mcnemar(self) -> float:
-        """The exact p of these two networks being equally accurate; it says nothing of other seeds."""
-        return mcnemar(self.only_variant, self.only_baseline)
-
-
-@dataclass(frozen=True)
-class Contrast:
-    """A variant minus its baseline, paired by seed; accuracies and differences are fractions.
-
-    ``comparison`` says what the two share: all other settings; or all but the tuned ones, of which each has its own
-    best; or the epochs of training in all. ``chosen_from`` is the number of settings that a tuned side had the choice
-    of; ``exploratory`` contrasts are not those that the study was made for. ``p_t`` is the paired t test's, ``p_holm``
-    the same after Holm over the study's primary contrasts that have an interval, ``p`` the exact two-sided sign-flip
-    test's, uncorrected. ``verdict`` is None where ``reason`` says why. ``standard_error`` is the binomial one of a
-    difference of two runs on the test images. ``comparability`` is all that the sides differ in besides their
-    accuracies; where that is more than the axis and what follows from it, the contrast is confounded. ``same_start``:
-    at each seed both sides start from the same weights, though the init is what they are compared for.
-
-    Beside the final accuracies, and never part of the verdict: ``at_start`` is the paired difference after epoch 1,
-    ``saving`` how much sooner the baseline's final accuracy is reached, ``seeds_needed`` the number of seeds that would
-    show a difference of the margin, where this one is not resolved.
-    """
-
-    variant: Variant
-    baseline: Variant
-    n: int
-    planned: int
-    differences: dict[int, float]
-    difference: float | None = None
-    interval: tuple[float, float] | None = None
-    interval_90: tuple[float, float] | None = None
-    p_t: float | None = None
-    p: float | None = None
-    p_holm: float | None = None
-    verdict: str | None = None
-    reason: str | None = None
-    standard_error: float | None = None
-    comparison: Comparison = "same settings"
-    chosen_from: int | None = None
-    exploratory: bool = False
-    pairs: tuple[ImagePair, ...] = ()
-    comparability: tuple[Difference, ...] = ()
-    same_start: bool = False
-    at_start: Estimate | None = None
-    saving: Saving | None = None
-    seeds_needed: SeedsNeeded | None = None
-
-    @property
-    def confounds(self) -> tuple[Difference, ...]:
-        """What the sides differ in and the contrast does not name."""
-        return confounds(self.comparability)
-
-    @property
-    def assumes_normality(self) -> bool:
-        """Whether the verdict claims a difference that a sign-flip test cannot confirm at this number of seeds."""
-        claims = self.verdict is not None and self.verdict.startswith(("higher", "lower"))
-        return claims and self.n < SEEDS_WITHOUT_NORMALITY
-
-
-def contrast(
-    variant: VariantSummary, baseline: VariantSummary, known: Known, comparison: Comparison = "same settings"
-) -> Contrast:
-    """``variant`` minus ``baseline`` over the seeds that both have finished; verdict and ``p_holm`` are left open."""
-    seeds = [seed for seed in variant.accuracies if seed in baseline.accuracies]
-    differences = {seed: variant.accuracies[seed] - baseline.accuracies[seed] for seed in seeds}
-    planned = max(variant.planned, baseline.planned)
-    differing = comparability.differences(variant.variant, baseline.variant, known, comparison)
-    plain = Contrast(
-        variant.variant,
-        baseline.variant,
-        len(seeds),
-        planned,
-        differences,
-        comparison=comparison,
-        comparability=differing,
-        same_start=same_start(variant.variant, baseline.variant, known),
-    )
-    if variant.diverged or baseline.diverged:
-        plain = replace(plain, reason="diverged")
-    elif not seeds:
-        plain = replace(plain, reason="nothing to compare yet")
-    elif len(seeds) < planned:
-        plain = replace(plain, reason=f"{len(seeds)} of {planned} seeds")
-    elif len(seeds) == 1:
-        plain = replace(plain, reason="one seed")
-    elif plain.same_start:
-        plain = replace(plain, reason="same start")
-    elif plain.confounds:
-        plain = replace(plain, reason="confounded")
-    if not seeds:
-        return plain
-    values = list(differences.values())
-    estimate = mean_interval(values)
-    errors = [error for error in (variant.standard_error, baseline.standard_error) if error is not None]
-    plain = replace(plain, difference=estimate.mean, standard_error=math.hypot(*errors) if len(errors) == 2 else None)
-    if estimate.n < 2:
-        return plain
-    return replace(
-        plain,
-        interval=estimate.interval,
-        interval_90=mean_interval(values, level=0.90).interval,
-        p_t=paired_t(values),
-        p=sign_flip(values),
-    )
-
-
-def judge(
-    family: Sequence[Contrast], margin: float = MARGIN, primary: Mapping[str, Any] | None = None
-) -> tuple[Contrast, ...]:
-    """``family`` with ``p_holm`` over its primary contrasts that have an interval, and a verdict for the complete ones.
-
-    ``primary`` holds what a variant must have for its contrast to be one that the study was made for; the others are
-    exploratory and get neither. A contrast that is confounded, or that has another reason for no verdict, counts in the
-    family all the same: the family is what the study file asks for, and no p value may fall because another contrast
-    turned out to compare nothing.
-    """
-    asked = [
-        item
-        if not primary or matches_all(item.variant, primary)
-        else replace(item, exploratory=True, reason=item.reason or "exploratory")
-        for item in family
-    ]
-    adjusted = iter(holm([item.p_t for item in asked if item.p_t is not None and not item.exploratory]))
-    judged = []
-    for item in asked:
-        if item.p_t is None or item.exploratory or item.difference is None or item.interval_90 is None:
-            judged.append(item)
-            continue
-        p_holm = next(adjusted)
-        word = None if item.reason else verdict(item.difference, p_holm, item.interval_90, margin)
-        judged.append(replace(item, p_holm=p_holm, verdict=word))
-    return tuple(judged)
 
 
 def as_written(value: Any) -> str:
@@ -329,7 +143,8 @@ def _mean(values: Sequence[int | None]) -> float | None:
 def contrasts(results: Results) -> tuple[Contrast, ...]:
     """Every variant that has exactly one partner against it, with verdicts; the baseline variants have none.
 
-    After them, where the study asks for it, each side at its own best setting, and partners of as many epochs.
+    After them, where the study asks for it, each side at its own best setting, partners of as many epochs, and
+    interactions: of the contrasts of tuned sides where there are such.
     """
     study = results["study"]
     summaries = variants(results)
@@ -341,17 +156,58 @@ def contrasts(results: Results) -> tuple[Contrast, ...]:
         for variant, found in pair_up([summary.variant for summary in summaries], study["baseline"])
         if len(found) == 1
     ]
+    plain = family
     if tune:
-        family += _tuned(summaries, tune, study["baseline"], known)
+        plain = _tuned(summaries, tune, study["baseline"], known)
+        family = family + plain
     for pair in study.get("matched", []):
         sides = [of.get(as_written(pair[side])) for side in ("variant", "partner")]
         if sides[0] is not None and sides[1] is not None:
-            family.append(contrast(sides[0], sides[1], known, "compute-matched"))
+            family = [*family, contrast(sides[0], sides[1], known, "compute-matched")]
+    if study.get("interactions"):
+        every = [summary.variant for summary in summaries if MATCHED not in summary.variant]
+        family = [*family, *interactions(plain, every, study["baseline"], tune)]
     runs_of = {as_written(variant): runs for variant, runs in by_variant(results["runs"], "downstream")}
-    family = [replace(item, pairs=_pairs(item, runs_of, results.get("pairs", []))) for item in family]
+    family = [
+        item if item.condition else replace(item, pairs=_pairs(item, runs_of, results.get("pairs", [])))
+        for item in family
+    ]
     margin = study.get("margin", MARGIN)
     trainings = {key: _training(of[key], runs, results["runs"]) for key, runs in runs_of.items()}
-    return tuple(_with_course(item, trainings, margin) for item in judge(family, margin, study.get("primary")))
+    judged = judge(family, margin, study.get("primary"))
+    if study.get("repeats", 1) > 1:
+        judged = tuple(_with_components(item, runs_of, trainings) for item in judged)
+    return tuple(_with_course(item, trainings, margin) for item in judged)
+
+
+def _with_components(
+    item: Contrast, runs_of: Mapping[str, Sequence[Run]], trainings: Mapping[str, Training | None]
+) -> Contrast:
+    """``item`` with what its spread comes from: the differences of single repeats, seed by seed."""
+    if item.condition is not None:
+        return item
+    sides = []
+    for side in (item.variant, item.baseline):
+        done = [run for run in runs_of.get(as_written(side), ()) if finished(run)]
+        sides.append({(run["seed"], run.get("repeat", 0)): run["final"]["test_accuracy"] for run in done})
+    by_seed: dict[int, list[float]] = {}
+    for place in sorted(sides[0].keys() & sides[1].keys()):
+        if place[0] in item.differences:
+            by_seed.setdefault(place[0], []).append(sides[0][place] - sides[1][place])
+    trained = [trainings.get(as_written(side)) for side in (item.variant, item.baseline)]
+    return replace(item, components=components(by_seed, _pretraining_cost(trained)))
+
+
+def _pretraining_cost(trained: Sequence[Training | None]) -> float | None:
+    """What the pretraining of one seed costs in trainings of all sides: FLOPs, or epochs where these are unknown."""
+    known = [side for side in trained if side is not None]
+    if len(known) < len(trained):
+        return None
+    paid = [side.pretraining_flops for side in known]
+    spent = [side.flops for side in known]
+    if None in paid or None in spent or not all(spent):
+        return sum(side.pretraining_epochs for side in known) / sum(side.epochs for side in known)
+    return sum(filter(None, paid)) / sum(filter(None, spent))
 
 
 def _training(summary: VariantSummary, runs: Sequence[Run], all_runs: Sequence[Run]) -> Training | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from rotbench.compare import Contrast
+from rotbench.contrast import Contrast
 from rotbench.inference import Estimate
 from rotbench.saving import Saving, middle
 from rotbench.wording import points, span

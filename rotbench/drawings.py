@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rotbench import compare, figures, inference
-from rotbench.compare import Contrast, Results, Variant, VariantSummary, as_written
+from rotbench import canvas, compare, figures, inference
+from rotbench.compare import Results, as_written
+from rotbench.contrast import Contrast, Variant, VariantSummary
 from rotbench.curve import scored_part
-from rotbench.partner import MATCHED, matches_all
+from rotbench.partner import MATCHED, filled, matches_all
 from rotbench.transfer import transfers
 from rotbench.views import View, seed_lines, views
 from rotbench.wording import labels_by_axis, variant_labels, varying
@@ -31,18 +32,23 @@ NAMES = (
 MOST_IN_A_PANEL = 8
 
 #: What is said beside a contrast's label of the partner that it has.
-COMPARISONS = {"same settings": "", "tuned": ", each at its best", "compute-matched": ", with as many epochs"}
+COMPARISONS = {
+    "same settings": "",
+    "tuned": ", each at its best",
+    "compute-matched": ", with as many epochs",
+    "interaction": "",
+}
 
 
 def drawings(
     results: Results, summaries: Sequence[VariantSummary], contrasts: Sequence[Contrast], labels: Mapping[str, str]
-) -> dict[str, figures.Drawing]:
+) -> dict[str, canvas.Drawing]:
     """Each figure by its name; only those for which there is something to draw."""
     study = results["study"]
     variants = [summary.variant for summary in summaries]
     styles = styles_of(variants)
     keys = {as_written(variant): f"v{place}" for place, variant in enumerate(variants)}
-    drawn: dict[str, figures.Drawing] = {}
+    drawn: dict[str, canvas.Drawing] = {}
 
     means = {as_written(item.variant): item.estimate.mean for item in summaries if item.estimate is not None}
     partners = {
@@ -68,16 +74,17 @@ def drawings(
     if rows:
         drawn["finals"] = figures.dots("finals", "Final test accuracy of each variant", rows, study["chance"])
 
+    by_axis = labels_by_axis(variants)
     paired = [
         figures.Row(
-            key=keys[as_written(contrast.variant)],
-            label=labels[as_written(contrast.variant)] + COMPARISONS[contrast.comparison],
+            key=keys[as_written(contrast.variant)] if contrast.condition is None else f"i{place}",
+            label=_row_label(contrast, labels, by_axis),
             style=styles[as_written(contrast.variant)],
             values=tuple(contrast.differences.values()),
             estimate=inference.mean_interval(list(contrast.differences.values())),
             faint=contrast.verdict is None,
         )
-        for contrast in contrasts
+        for place, contrast in enumerate(contrasts)
         if contrast.differences
     ]
     if paired:
@@ -95,6 +102,16 @@ def drawings(
         title = "Pretext score and the accuracy of what starts from it"
         drawn["transfer"] = figures.clouds("transfer", title, clouds, "test accuracy")
     return drawn
+
+
+def _row_label(contrast: Contrast, labels: Mapping[str, str], by_axis: Mapping[str, Mapping[str, str]]) -> str:
+    """The variant and, where that is not the variant of equal settings, what it is compared with."""
+    label = labels[as_written(contrast.variant)] + COMPARISONS[contrast.comparison]
+    if contrast.condition is None:
+        return label
+    axis = contrast.condition.axis
+    value = as_written(filled(contrast.condition.variant)[axis])
+    return f"{label}, minus that at {by_axis.get(axis, {}).get(value, value)}"
 
 
 def series_of(summaries: Sequence[VariantSummary], labels: Mapping[str, str]) -> list[dict[str, Any]]:

@@ -14,11 +14,11 @@ from typing import Any
 
 from rotbench import compare
 from rotbench.bibliography import Bibliography
+from rotbench.canvas import pdf_file, svg_file
 from rotbench.compare import Results
 from rotbench.drawings import drawings
 from rotbench.embedded import tidied
 from rotbench.errors import BadInput
-from rotbench.figures import pdf_file, svg_file
 from rotbench.manuscript import comma_separated, contrast_table, final_table, latex, markdown
 from rotbench.methods import methods
 from rotbench.store import to_json

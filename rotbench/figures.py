@@ -1,77 +1,50 @@
-"""The report's figures, and how they are saved: as an element of the page, as an SVG file, as a PDF file.
-
-In the page a figure is one ``<svg>`` element. What matplotlib draws in black takes the page's text colour, so that it
-also reads on a dark page; as a file it stays black. The ids of an SVG start with the figure's name, so that two
-figures can stand in one page, and every series is a group with an id of its own and a title that a browser shows on
-hovering. The same input gives the same bytes, whatever was saved before.
-"""
+"""The report's figures: curves by epoch, dots with intervals, paired differences, clouds of points."""
 
 from __future__ import annotations
 
 import functools
-import io
 import math
-import re
-import textwrap
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ParamSpec
-from xml.etree import ElementTree
+from typing import Any
 
-import matplotlib
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
-from matplotlib.ticker import Formatter, FuncFormatter, MaxNLocator, MultipleLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator
 from scipy.optimize import isotonic_regression
 
-from rotbench.inference import Estimate, mean_interval
-from rotbench.slim import HREF, SVG, slim
-
-ElementTree.register_namespace("", SVG)
-
-#: Okabe and Ito's colours without black (the page's text) and yellow (unreadable on white); never without a dash.
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-DASHES: tuple[Any, ...] = (
-    "solid",
-    (0, (5, 2)),
-    (0, (1.5, 1.5)),
-    (0, (6, 2, 1.5, 2)),
-    (0, (3, 1, 1, 1, 1, 1)),
-    (0, (9, 3)),
+from rotbench.canvas import (
+    GREY,
+    MARKERS,
+    Drawing,
+    Percent,
+    colour_of,
+    dash_of,
+    in_points,
+    laid_out,
+    marker_of,
+    new_figure,
+    note,
+    percent,
+    plain_axes,
+    short,
+    two_lines,
 )
-MARKERS = ("o", "s", "^", "D", "v", "P")
+from rotbench.inference import Estimate, mean_interval
+
 #: Above this many lines of single seeds a figure draws means and bands alone.
 MOST_SEED_LINES = 100
 #: Labels at the ends of lines are drawn where a panel has at most this many lines and letters in each label.
 MOST_DIRECT_LABELS = 8
 LONGEST_DIRECT_LABEL = 22
-LONGEST_LABEL = 44
-LONGEST_ROW_LINE = 28
 #: From so many rows on a dot plot is set closer, its labels on one line.
 MANY_ROWS = 13
-GREY = "#8a8a8a"
 #: Diamonds of so many sources are told apart by how they are filled.
 FILLS = ("none", "full", "left", "bottom")
 #: What an axis of curves counts in, by the least value at its end: divisor and words.
 IMAGES = ((2e6, 1e6, "training images seen, millions"), (1e4, 1e3, "training images seen, thousands"))
 SECONDS = ((18000.0, 3600.0, "hours"), (300.0, 60.0, "minutes"))
-#: Text stays text, and a name with two dollar signs is no formula.
-SETTINGS: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "pdf.fonttype": 42,
-    "font.sans-serif": ["DejaVu Sans"],
-    "text.parse_math": False,
-    "path.simplify": False,  # a line keeps a vertex an epoch
-}
-
-_EXACT = re.compile(r"\d+\.\d+")
-
-P = ParamSpec("P")
 
 
 @dataclass(frozen=True)
@@ -158,47 +131,6 @@ class CloudPanel:
     per_cent: bool
 
 
-@dataclass(frozen=True, eq=False)
-class Drawing:
-    """A figure, its name and title, and by id the words that a browser shows on hovering over a series.
-
-    It is laid out: saving it does not change it.
-    """
-
-    name: str
-    title: str
-    figure: Figure
-    titles: Mapping[str, str]
-
-
-@contextmanager
-def _own_settings(further: dict[Any, Any] | None = None) -> Iterator[None]:
-    """Matplotlib's defaults and ours, whatever settings a user or a caller has."""
-    with matplotlib.rc_context(), warnings.catch_warnings():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(SETTINGS)
-        matplotlib.rcParams.update(further or {})
-        # Who reads the drawing may have glyphs that the font matplotlib measures with has not.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        yield
-
-
-def _with_own_settings(draw: Callable[P, Drawing]) -> Callable[P, Drawing]:
-    """Draw with :func:`_own_settings`, and lay out once: other formats measure letters otherwise."""
-
-    @functools.wraps(draw)
-    def drawn(*args: P.args, **kwargs: P.kwargs) -> Drawing:
-        with _own_settings():
-            drawing = draw(*args, **kwargs)
-            engine = drawing.figure.get_layout_engine()
-            if engine is not None:
-                engine.execute(drawing.figure)
-            drawing.figure.set_layout_engine("none")
-            return drawing
-
-    return drawn
-
-
 def mean_curve(lines: Sequence[Line]) -> list[Estimate]:
     """Mean and 95 % t interval by epoch over finished runs, up to the epoch where the first of them stopped."""
     finished = [line.values for line in lines if line.finished]
@@ -213,7 +145,7 @@ def mean_places(lines: Sequence[Line]) -> list[float]:
     return [sum(xs) / len(xs) for xs in zip(*finished, strict=False)]
 
 
-@_with_own_settings
+@laid_out
 def curves(
     name: str, title: str, panels: Sequence[Panel], *, alone: bool = False, seeds: bool = True, x: str = "epoch"
 ) -> Drawing:
@@ -228,10 +160,10 @@ def curves(
     entries = {series.label: series.style for panel in panels for series in panel.series}
     labelled = all(_has_direct_labels(panel) for panel in panels)
     handles = [
-        Line2D([], [], color=_colour(s), linestyle=_dash(s), marker=_marker(s), linewidth=1.8, markersize=4)
+        Line2D([], [], color=colour_of(s), linestyle=dash_of(s), marker=marker_of(s), linewidth=1.8, markersize=4)
         for s in entries.values()
     ]
-    figure = _figure(5.2 if columns == 1 else 8.0, 0.5 + 2.7 * rows, [] if labelled else list(entries), handles)
+    figure = new_figure(5.2 if columns == 1 else 8.0, 0.5 + 2.7 * rows, [] if labelled else list(entries), handles)
     grid = figure.subplots(rows, columns, squeeze=False, sharey=not alone, sharex=not alone)
     titles: dict[str, str] = {}
     for axes in list(grid.flat)[len(panels) :]:
@@ -255,19 +187,19 @@ def draws_seeds(panels: Sequence[Panel]) -> bool:
 
 def _curve_panel(axes: Axes, panel: Panel, seeds: bool, titles: dict[str, str]) -> None:
     def said(value: float) -> str:
-        return _percent(value, 1) if panel.per_cent else f"{value:.4g}"
+        return percent(value, 1) if panel.per_cent else f"{value:.4g}"
 
-    axes.set_title(_short(panel.title), fontsize=9.5, loc="left")
-    _plain_axes(axes)
+    axes.set_title(short(panel.title), fontsize=9.5, loc="left")
+    plain_axes(axes)
     axes.yaxis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 5, 10]))
     if panel.per_cent:
-        axes.yaxis.set_major_formatter(_Percent())
+        axes.yaxis.set_major_formatter(Percent())
     for level, label in panel.levels:
         axes.axhline(level, color="black", linestyle=(0, (1, 2)), linewidth=1.0)
         if label:
-            _note(axes, _short(label), (1, level), ("axes fraction", "data"), (-3, 2.5), va="bottom", ha="right")
+            note(axes, short(label), (1, level), ("axes fraction", "data"), (-3, 2.5), va="bottom", ha="right")
     for series in panel.series:
-        colour, dash = _colour(series.style), _dash(series.style)
+        colour, dash = colour_of(series.style), dash_of(series.style)
         for line in series.lines if seeds else ():
             epochs = range(1, len(line.values) + 1)
             gid = f"{series.key}-seed{line.seed}"
@@ -280,7 +212,7 @@ def _curve_panel(axes: Axes, panel: Panel, seeds: bool, titles: dict[str, str]) 
         means = [point.mean for point in mean]
         every = max(1, len(mean) // 8)
         (main,) = axes.plot(places, means, color=colour, linestyle=dash, linewidth=1.8, gid=gid)
-        main.set(marker=_marker(series.style), markersize=3.5, markevery=((len(mean) - 1) % every, every))
+        main.set(marker=marker_of(series.style), markersize=3.5, markevery=((len(mean) - 1) % every, every))
         titles[gid] = f"{series.label}, mean of {mean[-1].n}, {said(means[-1])} at epoch {len(mean)}"
         if mean[0].n > 1:
             gid = f"{series.key}-band"
@@ -353,7 +285,7 @@ def _direct_labels(axes: Axes, panel: Panel) -> None:
     places = _apart([y for _, y, _ in ends], step, low, high)
     moved = any(abs(at - y) > 0.3 * step for at, (_, y, _) in zip(places, ends, strict=True))
     for at, (x, y, series) in zip(places, ends, strict=True):
-        leader = {"arrowstyle": "-", "color": _colour(series.style), "linewidth": 0.7, "shrinkA": 0, "shrinkB": 2}
+        leader = {"arrowstyle": "-", "color": colour_of(series.style), "linewidth": 0.7, "shrinkA": 0, "shrinkB": 2}
         axes.annotate(
             series.label,
             (x, y),
@@ -374,7 +306,7 @@ def _apart(wanted: Sequence[float], step: float, low: float, high: float) -> lis
     return [max(low, min(float(y), top)) + offset for y, offset in zip(fitted, offsets, strict=True)]
 
 
-@_with_own_settings
+@laid_out
 def dots(name: str, title: str, rows: Sequence[Row], chance: float | None) -> Drawing:
     """Final accuracies, best on top: mean, 95 % t interval, single seeds as small dots, published ones as diamonds.
 
@@ -389,7 +321,7 @@ def dots(name: str, title: str, rows: Sequence[Row], chance: float | None) -> Dr
     if len(baselines) > 1:
         words.append("what a row is compared with")
         keys.append(_stroke([], []))
-    means = [_percent(row.estimate.mean, 1) for row in ordered]
+    means = [percent(row.estimate.mean, 1) for row in ordered]
     figure, axes, titles = _row_figure(ordered, means, words, keys)
     above = []
     if chance is not None:
@@ -398,42 +330,42 @@ def dots(name: str, title: str, rows: Sequence[Row], chance: float | None) -> Dr
     if len(baselines) == 1:
         (only,) = baselines
         axes.axvline(only, color=GREY, linewidth=1.0, zorder=1, gid="baseline")
-        titles["baseline"] = f"baseline, {_percent(only, 1)}"
+        titles["baseline"] = f"baseline, {percent(only, 1)}"
         above.append((only, "baseline"))
     for place, row in enumerate(ordered):
         if row.baseline is not None and len(baselines) > 1:
             gid = f"{row.key}-baseline"
             axes.add_line(_stroke([row.baseline], [place], gid=gid))
-            titles[gid] = f"{row.label} is compared with {_percent(row.baseline, 1)}"
+            titles[gid] = f"{row.label} is compared with {percent(row.baseline, 1)}"
         for number, (accuracy, source) in enumerate(row.references):
             gid = f"{row.key}-reference{number}"
             axes.add_line(_diamond([accuracy], [place - 0.27], fills.get(source, "none"), gid=gid))
             axes.update_datalim([(accuracy, place)])
-            titles[gid] = f"{source}: {_percent(accuracy, 2)}"
+            titles[gid] = f"{source}: {percent(accuracy, 2)}"
     axes.autoscale_view(scaley=False)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))
-    axes.xaxis.set_major_formatter(_Percent())
+    axes.xaxis.set_major_formatter(Percent())
     axes.set_xlabel("test accuracy after the last epoch")
     # The t interval of two seeds may reach far beyond what an accuracy can be; the table has its numbers.
     low, high = axes.get_xlim()
     axes.set_xlim(max(low, -0.02), min(high, 1.02))
     for x, word in above:
-        _note(axes, word, (x, 1), ("data", "axes fraction"), (0, 3), va="bottom", ha="center")
+        note(axes, word, (x, 1), ("data", "axes fraction"), (0, 3), va="bottom", ha="center")
     return Drawing(name, title, figure, titles)
 
 
-@_with_own_settings
+@laid_out
 def differences(name: str, title: str, rows: Sequence[Row], margin: float) -> Drawing:
     """Paired differences to the baseline with 95 % t intervals, a line at zero and the band of the margin."""
     ordered = list(reversed(rows))
-    figure, axes, titles = _row_figure(ordered, [_points(row.estimate.mean) for row in ordered])
+    figure, axes, titles = _row_figure(ordered, [in_points(row.estimate.mean) for row in ordered])
     axes.axvspan(-margin, margin, color="black", alpha=0.09, linewidth=0, gid="margin")
     titles["margin"] = f"differences below the margin of {100 * margin:g} points"
     axes.axvline(0, color="black", linewidth=1.0, zorder=1)
     low, high = axes.get_xlim()
     axes.set_xlim(min(low, -1.5 * margin), max(high, 1.5 * margin))
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _points(value, digits=3) if value else "0"))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: in_points(value, digits=3) if value else "0"))
     axes.set_xlabel("difference, percentage points")
     return Drawing(name, title, figure, titles)
 
@@ -443,14 +375,14 @@ def _row_figure(
 ) -> tuple[Figure, Axes, dict[str, str]]:
     """The marks of each row from the bottom up, and right of the axes its mean in figures; a legend of ``words``."""
     close = len(rows) >= MANY_ROWS
-    figure = _figure(5.2, 0.9 + (0.28 if close else 0.4) * len(rows), words, keys)
+    figure = new_figure(5.2, 0.9 + (0.28 if close else 0.4) * len(rows), words, keys)
     axes = figure.subplots()
-    _plain_axes(axes)
+    plain_axes(axes)
     axes.grid(axis="y", linewidth=0.5, alpha=0.09)
     axes.margins(x=0.06)
     titles = {}
     for place, (row, mean) in enumerate(zip(rows, means, strict=True)):
-        colour = GREY if row.faint else _colour(row.style)
+        colour = GREY if row.faint else colour_of(row.style)
         if row.estimate.n > 1:
             _marks(
                 axes,
@@ -472,15 +404,15 @@ def _row_figure(
             axes,
             [row.estimate.mean],
             place,
-            _marker(row.style),
+            marker_of(row.style),
             4.5 if close else 5,
             colour,
             face=face,
             gid=f"{row.key}-mean",
         )
         titles[f"{row.key}-mean"] = f"{row.label}: mean of {row.estimate.n}, {mean}"
-        _note(axes, mean, (1, place), ("axes fraction", "data"), (8, 0), va="center", size=8.5 if close else 9)
-    labels = [_short(row.label) if close else _two_lines(row.label) for row in rows]
+        note(axes, mean, (1, place), ("axes fraction", "data"), (8, 0), va="center", size=8.5 if close else 9)
+    labels = [short(row.label) if close else two_lines(row.label) for row in rows]
     axes.set_yticks(range(len(rows)), labels=labels, fontsize=8.5 if close else 9.5)
     for text, row in zip(axes.get_yticklabels(), rows, strict=True):
         text.set_fontweight("bold" if row.is_baseline else "normal")
@@ -507,7 +439,7 @@ def _diamond(xs: Sequence[float], ys: Sequence[float], fill: Any, gid: str | Non
     )
 
 
-@_with_own_settings
+@laid_out
 def clouds(name: str, title: str, panels: Sequence[CloudPanel], label: str) -> Drawing:
     """Points, a panel each with its own x axis and all with one y axis, accuracies under ``label``; a mark a kind."""
     columns = min(len(panels), 3)
@@ -515,18 +447,18 @@ def clouds(name: str, title: str, panels: Sequence[CloudPanel], label: str) -> D
     kinds = {cloud.label: cloud.kind for panel in panels for cloud in panel.clouds}
     told = list(kinds) if len(kinds) > 1 else []
     keys = [_cloud_marks([], [], kinds[words], "black") for words in told]
-    figure = _figure((4.2, 6.6, 8.0)[columns - 1], 0.5 + 2.3 * rows, told, keys)
+    figure = new_figure((4.2, 6.6, 8.0)[columns - 1], 0.5 + 2.3 * rows, told, keys)
     grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
     for axes in list(grid.flat)[len(panels) :]:
         axes.remove()
     titles = {}
     for place, (axes, panel) in enumerate(zip(grid.flat, panels, strict=False)):
-        _plain_axes(axes)
-        axes.set_title(_short(panel.title), fontsize=9.5, loc="left")
+        plain_axes(axes)
+        axes.set_title(short(panel.title), fontsize=9.5, loc="left")
         for cloud in panel.clouds:
             gid = f"{cloud.key}-seeds"
             xs, ys = zip(*cloud.points, strict=True)
-            axes.add_line(_cloud_marks(xs, ys, cloud.kind, _colour(cloud.style), gid=gid))
+            axes.add_line(_cloud_marks(xs, ys, cloud.kind, colour_of(cloud.style), gid=gid))
             axes.update_datalim(cloud.points)
             titles[gid] = f"{panel.title}: {cloud.label}, {len(cloud.points)} runs"
         axes.autoscale_view()
@@ -534,9 +466,9 @@ def clouds(name: str, title: str, panels: Sequence[CloudPanel], label: str) -> D
         axes.xaxis.set_major_locator(MaxNLocator(nbins=4, steps=[1, 2, 5, 10]))
         axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
         if panel.per_cent:
-            axes.xaxis.set_major_formatter(_Percent())
-        axes.yaxis.set_major_formatter(_Percent())
-        axes.set_xlabel(_short(panel.label))
+            axes.xaxis.set_major_formatter(Percent())
+        axes.yaxis.set_major_formatter(Percent())
+        axes.set_xlabel(short(panel.label))
         if place % columns == 0:
             axes.set_ylabel(label)
     return Drawing(name, title, figure, titles)
@@ -566,178 +498,3 @@ def _marks(
     axes.add_line(line)
     axes.update_datalim([(x, y) for x in xs])
     axes.autoscale_view()
-
-
-def _note(
-    axes: Axes,
-    text: str,
-    at: tuple[float, float],
-    frame: Any,
-    offset: tuple[float, float],
-    *,
-    va: str,
-    ha: str = "left",
-    size: float = 7.5,
-) -> None:
-    axes.annotate(
-        text,
-        at,
-        xycoords=frame,
-        xytext=offset,
-        textcoords="offset points",
-        va=va,
-        ha=ha,
-        fontsize=size,
-        annotation_clip=False,
-    )
-
-
-def _figure(width: float, height: float, words: Sequence[str], keys: Sequence[Line2D]) -> Figure:
-    """A figure in inches with a legend of ``words`` below the axes, which adds to the height.
-
-    The legend's texts are set afterwards: matplotlib drops labels that begin with an underscore.
-    """
-    labels = [_short(word) for word in words]
-    # Of 8.5 points a letter is about 5 wide; a key and its spaces take 50.
-    columns = max(1, min(4, len(labels), int(72 * width / (5 * max(map(len, labels), default=1) + 50))))
-    height += 0.2 * math.ceil(len(labels) / columns)
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasSVG(figure)
-    if labels:
-        legend: Legend = figure.legend(
-            keys,
-            ["label"] * len(labels),
-            loc="outside lower center",
-            ncols=columns,
-            frameon=False,
-            fontsize=8.5,
-            handlelength=3.2 if any(key.get_linestyle() != "None" for key in keys) else 1.2,
-        )
-        for text, label in zip(legend.get_texts(), labels, strict=True):
-            text.set_text(label)
-    return figure
-
-
-def _plain_axes(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(visible=True, color="black", alpha=0.12, linewidth=0.6, clip_on=False)
-    axes.set_axisbelow(True)
-
-
-class _Percent(Formatter):
-    """Fractions as per cent, with as many digits as tell the ticks apart."""
-
-    def __call__(self, x: float, pos: int | None = None) -> str:
-        return _percent(x, 0)
-
-    def format_ticks(self, values: Sequence[float]) -> list[str]:
-        digits = next((d for d in range(4) if all(abs(round(100 * v, d) - 100 * v) < 1e-6 for v in values)), 4)
-        return [_percent(value, digits) for value in values]
-
-
-def _colour(style: int) -> str:
-    return COLOURS[style % len(COLOURS)]
-
-
-def _dash(style: int) -> Any:
-    return DASHES[(style + style // len(COLOURS)) % len(DASHES)]
-
-
-def _marker(style: int) -> str:
-    return MARKERS[(style + style // len(COLOURS)) % len(MARKERS)]
-
-
-def _percent(value: float, digits: int) -> str:
-    return f"{100 * value:.{digits}f} %"
-
-
-def _points(value: float, digits: int | None = None) -> str:
-    text = f"{100 * value:+.1f}" if digits is None else f"{100 * value:+.{digits}g}"
-    return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "\N{MINUS SIGN}")
-
-
-def _short(label: str) -> str:
-    return label if len(label) <= LONGEST_LABEL else label[: LONGEST_LABEL - 1] + "…"
-
-
-def _two_lines(label: str) -> str:
-    lines = textwrap.wrap(label, LONGEST_ROW_LINE, max_lines=2, placeholder="…")
-    return "\n".join(lines)
-
-
-def page_svg(drawing: Drawing) -> str:
-    """An ``<svg>`` element to be put into a page as it is: its colours are the page's."""
-    root = _drawn(drawing)
-    width = float(root.attrib.pop("width").removesuffix("pt"))
-    root.attrib.pop("height")
-    root.attrib.pop("version", None)
-    slim(root, f"{drawing.name}-")
-    for node in root.iter():
-        for key in ("clip-path", "style"):
-            if key in node.attrib:
-                node.set(key, _adaptable(node.attrib[key]))
-    root.set("style", f"--natural: {width / 72:.2f}in")
-    root.set("class", "figure")
-    root.set("fill", "currentColor")
-    root.set("stroke-linejoin", "round")
-    return ElementTree.tostring(root, encoding="unicode")
-
-
-def svg_file(drawing: Drawing) -> bytes:
-    """An SVG file that stands alone: black on nothing, text as text."""
-    made: bytes = ElementTree.tostring(_drawn(drawing), encoding="utf-8", xml_declaration=True)
-    return made + b"\n"
-
-
-def pdf_file(drawing: Drawing) -> bytes:
-    """A PDF file of one page as large as the figure, its fonts embedded, without a date or a program's name."""
-    stream = io.BytesIO()
-    unsaid = dict.fromkeys(("Creator", "Producer", "CreationDate"))
-    with _own_settings():
-        drawing.figure.savefig(stream, format="pdf", transparent=True, metadata={**unsaid, "Title": drawing.title})
-    return stream.getvalue()
-
-
-def _drawn(drawing: Drawing) -> ElementTree.Element:
-    """The drawing as SVG without metadata, its ids prefixed, its series titled."""
-    stream = io.StringIO()
-    with _own_settings({"svg.hashsalt": drawing.name}):
-        drawing.figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
-    root = ElementTree.fromstring(stream.getvalue())  # noqa: S314 -- matplotlib's own drawing, a line above
-    for child in root.findall(f"{{{SVG}}}metadata"):  # it names the drawing program
-        root.remove(child)
-    for node in root.iter():
-        for key, value in node.attrib.items():
-            # Of coordinates a hundredth of a point is enough; what labels say is text and stays as it is.
-            node.set(key, _EXACT.sub(lambda number: f"{float(number[0]):.2f}".rstrip("0").rstrip("."), value))
-        if node.get("transform", "").startswith("rotate(-0 "):
-            del node.attrib["transform"]
-        own = node.get("id")
-        if own is not None:
-            if own in drawing.titles:
-                _add_title(node, drawing.titles[own])
-            node.set("id", f"{drawing.name}-{own}")
-        if HREF in node.attrib:
-            node.set("href", f"#{drawing.name}-{node.attrib.pop(HREF)[1:]}")
-        for key in ("clip-path", "style"):
-            if key in node.attrib:
-                node.set(key, node.attrib[key].replace("url(#", f"url(#{drawing.name}-"))
-    root.set("role", "img")
-    root.set("aria-labelledby", f"{drawing.name}-title")
-    _add_title(root, drawing.title).set("id", f"{drawing.name}-title")
-    return root
-
-
-def _adaptable(style: str) -> str:
-    """Black as the page's text colour, and the series' colours under names that a dark page can redefine."""
-    style = style.replace("#000000", "currentColor")
-    for place, colour in enumerate(COLOURS):
-        style = style.replace(colour, f"var(--series-{place}, {colour})")
-    return style
-
-
-def _add_title(node: ElementTree.Element, words: str) -> ElementTree.Element:
-    title = ElementTree.Element(f"{{{SVG}}}title")
-    title.text = words
-    node.insert(0, title)
-    return title

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rotbench.compare import Contrast, Results, VariantSummary, as_written
+from rotbench.compare import Results, as_written
+from rotbench.contrast import Contrast, VariantSummary
 from rotbench.looks import looked
 from rotbench.partner import MATCHED
 from rotbench.wording import points

@@ -12,7 +12,8 @@ import jinja2
 import pandas as pd
 
 from rotbench.comparability import also_differs
-from rotbench.compare import Contrast, VariantSummary, as_written
+from rotbench.compare import as_written
+from rotbench.contrast import Contrast, VariantSummary
 from rotbench.inference import Estimate
 from rotbench.power import MOST_SEEDS
 from rotbench.resources import templates_folder
@@ -253,6 +254,8 @@ def _reason(item: Contrast) -> str:
 def _compared(item: Contrast) -> str:
     if item.comparison == "tuned":
         return f"each at its own best of {item.chosen_from}"
+    if item.condition is not None:
+        return f"minus the same at another {item.condition.axis}"
     return "as many epochs" if item.comparison == "compute-matched" else item.comparison
 
 
@@ -318,6 +321,8 @@ def _contrast_values(item: Contrast, labels: Mapping[str, str]) -> dict[str, Any
         "variant": labels[as_written(item.variant)],
         "baseline": labels[as_written(item.baseline)],
         "comparison": item.comparison,
+        "minus_variant": labels[as_written(item.condition.variant)] if item.condition else None,
+        "minus_baseline": labels[as_written(item.condition.baseline)] if item.condition else None,
         "n": item.n,
         "planned": item.planned,
         **_difference_values(item),

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from rotbench.bibliography import Bibliography, cited
-from rotbench.compare import Contrast, Results, Run, VariantSummary, as_written
+from rotbench.compare import Results, Run, as_written
+from rotbench.contrast import Contrast, VariantSummary
 from rotbench.evidence import proof, seed_rows
 from rotbench.limits import changes_of_seeds
 from rotbench.manuscript import text_environment
@@ -225,6 +226,8 @@ def _unjudged(contrasts: Sequence[Contrast], labels: Mapping[str, str]) -> list[
     for item in contrasts:
         if item.verdict is None:
             sides = f"{labels[as_written(item.variant)]} against {labels[as_written(item.baseline)]}"
+            if item.condition is not None:
+                sides += f", minus the same at another {item.condition.axis}"
             groups.setdefault(item.reason or "", []).append(sides)
     return list(groups.items())
 

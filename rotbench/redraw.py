@@ -135,6 +135,7 @@ class _Study(_Shape):
     primary: dict[str, Any] = {}
     margin: float = 0.0
     tune: list[str] = []
+    interactions: bool = False
     matched: list[dict[str, Any]] = []
     references: list[_Reference]
     pretexts: dict[str, _About]

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rotbench.compare import Results, VariantSummary, as_written, by_variant, finished
+from rotbench.compare import Results, as_written, by_variant, finished
+from rotbench.contrast import VariantSummary
 from rotbench.inference import prediction_interval
 from rotbench.partner import matches_all
 from rotbench.wording import percent

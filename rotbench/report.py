@@ -14,13 +14,13 @@ from markupsafe import Markup
 
 from rotbench import compare, inference, recipe
 from rotbench.answer import comparability_rows, sentences
+from rotbench.canvas import page_svg
 from rotbench.classes import agreements, classes
 from rotbench.compare import Results, Run, as_written
 from rotbench.curve import scored_part
 from rotbench.drawings import NAMES, drawings, series_of
 from rotbench.embedded import embedded, results_of_page, slim_log, tidied
 from rotbench.evidence import proof, seed_rows
-from rotbench.figures import page_svg
 from rotbench.limits import changes_of_seeds, limits
 from rotbench.manuscript import contrast_table, copies, final_table
 from rotbench.references import reference_rows
@@ -86,6 +86,7 @@ def render(results: Results) -> str:
         axes=axes,
         shared=shared_values([summary.variant for summary in summaries]),
         sentences=sentences(results, contrasts),
+        label_of=lambda variant: labels[as_written(variant)],
         changes_of_seeds=changes_of_seeds(results),
         limits=limits(results, summaries, contrasts),
         references=reference_rows(results, summaries, labels),

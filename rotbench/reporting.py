@@ -24,6 +24,7 @@ class Reporting:
     margin: float
     tune: tuple[str, ...]
     compute_matched: bool
+    interactions: bool
     references: tuple[Mapping[str, Any], ...]
 
 
@@ -52,6 +53,7 @@ def read_reporting(
         margin=settings.margin,
         tune=settings.tune,
         compute_matched=settings.compute_matched,
+        interactions=settings.interactions,
         references=tuple(references),
     )
 

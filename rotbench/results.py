@@ -42,6 +42,7 @@ def describe(plan: Plan, command: str) -> dict[str, Any]:
             "primary": dict(study.report.primary),
             "margin": study.report.margin,
             "tune": list(study.report.tune),
+            "interactions": study.report.interactions,
             "matched": [asdict(matched) for matched in plan.matched],
             "references": [dict(reference) for reference in study.report.references],
             "pretexts": {

@@ -159,7 +159,8 @@ class ReportSettings:
 
     ``primary`` holds the conditions on a variant whose contrasts the study was made for; without it all are. ``tune``
     names axes of which each side may use its own best value, chosen on the validation images. ``compute_matched`` adds
-    to each pretrained side a partner that trains for the epochs of both.
+    to each pretrained side a partner that trains for the epochs of both. ``interactions`` asks of each contrast whether
+    it depends on the other axes.
     """
 
     baseline: (
@@ -184,6 +185,9 @@ class ReportSettings:
     compute_matched: Annotated[
         bool, Field(description="add to each pretrained side a partner that trains for the epochs of both")
     ] = False
+    interactions: Annotated[
+        bool, Field(description="also ask whether a difference depends on the other axes, such as freeze")
+    ] = True
 
 
 @dataclass(frozen=True)

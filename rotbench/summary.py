@@ -9,6 +9,7 @@ from rotbench.comparability import Difference
 from rotbench.compare import Results, contrasts, variants, without_partner
 from rotbench.inference import Estimate
 from rotbench.saving import Saving
+from rotbench.spread import Components
 
 
 def summary(results: Results) -> dict[str, Any]:
@@ -40,6 +41,7 @@ def summary(results: Results) -> dict[str, Any]:
                 "variant": item.variant,
                 "baseline": item.baseline,
                 "comparison": item.comparison,
+                "condition": asdict(item.condition) if item.condition else None,
                 "chosen_from": item.chosen_from,
                 "exploratory": item.exploratory,
                 "n": item.n,
@@ -57,6 +59,7 @@ def summary(results: Results) -> dict[str, Any]:
                 "at_start": _estimate(item.at_start),
                 "saving": _saving(item.saving),
                 "seeds_needed": asdict(item.seeds_needed) if item.seeds_needed else None,
+                "components": _components(item.components),
                 "pairs": [{**asdict(pair), "mcnemar": pair.mcnemar} for pair in item.pairs],
                 "comparability": {
                     told: [_differing(difference) for difference in item.comparability if difference.role == role]
@@ -99,6 +102,10 @@ def _saving(saving: Saving | None) -> dict[str, Any] | None:
         "pretraining_flops": saving.pretraining_flops,
         "pays_from": saving.pays_from,
     }
+
+
+def _components(parts: Components | None) -> dict[str, Any] | None:
+    return {**asdict(parts), "buy": parts.buy} if parts else None
 
 
 def _pair(interval: tuple[float, float] | None) -> list[float] | None:

@@ -9,7 +9,8 @@ from typing import Any
 import pandas as pd
 
 from rotbench import compare, figures, inference, recipe
-from rotbench.compare import Contrast, Results, Run, VariantSummary, as_written
+from rotbench.compare import Results, Run, as_written
+from rotbench.contrast import Contrast, VariantSummary
 from rotbench.curve import scored_part
 from rotbench.partner import MATCHED, matches_all
 from rotbench.saving import middle

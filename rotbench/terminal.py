@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from rotbench.compare import VariantSummary
+    from rotbench.contrast import VariantSummary
 
 #: Without a terminal, a run that is in the middle of an epoch says so this often.
 LINE_EVERY_SECONDS = 30.0

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from scipy import stats
 
 from rotbench import compare
-from rotbench.compare import Results, Run, Variant, as_written
+from rotbench.compare import Results, Run, as_written
+from rotbench.contrast import Variant
 from rotbench.wording import variant_labels
 
 #: Below this number of runs no rank correlation is given: of four runs one in twelve orders is perfect by chance.

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rotbench import compare
-from rotbench.compare import Results, Run, Variant, as_written
+from rotbench.compare import Results, Run, as_written
+from rotbench.contrast import Variant
 
 
 def percent(fraction: float, digits: int = 1) -> str:

@@ -14,6 +14,7 @@ import pytest
 from rotbench import comparability, compare, recipe, report
 from rotbench.answer import comparability_rows, sentences
 from rotbench.comparability import AS_BUILT, Difference, also_differs
+from rotbench.contrast import Contrast
 from rotbench.plan import make_plan
 from rotbench.preview import incomparable
 from rotbench.registry import load_registry
@@ -69,12 +70,12 @@ def pretext(results: Results, name: str = "rotation") -> list[Run]:
     return [run for run in results["runs"] if run["variant"].get("pretext") == name]
 
 
-def only(results: Results) -> compare.Contrast:
+def only(results: Results) -> Contrast:
     (contrast,) = compare.contrasts(results)
     return contrast
 
 
-def told(contrast: compare.Contrast, role: str) -> list[tuple[str, str, str]]:
+def told(contrast: Contrast, role: str) -> list[tuple[str, str, str]]:
     return [(item.setting, item.variant, item.baseline) for item in contrast.comparability if item.role == role]
 
 

@@ -14,11 +14,12 @@ from scipy import stats
 
 from rotbench import compare, inference
 from rotbench.answer import sentences
+from rotbench.contrast import Contrast
 from rotbench.summary import summary
 from tests import simulated
 
 
-def two_sides(first: list[float], second: list[float], **changes: Any) -> compare.Contrast:
+def two_sides(first: list[float], second: list[float], **changes: Any) -> Contrast:
     """The contrast of two variants with these final accuracies, judged as a family of one."""
     results = simulated.results(seeds=len(first))
     results["study"] |= changes

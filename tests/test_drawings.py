@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 import pytest
 from scipy import stats
 
-from rotbench import compare, drawings, figures, report, tables, transfer, views
+from rotbench import canvas, compare, drawings, figures, report, tables, transfer, views
 from rotbench.inference import mean_interval
 from rotbench.wording import variant_labels
 from tests import simulated
@@ -29,14 +29,14 @@ MEASURES = {
 }
 
 
-def drawn(results: Results) -> dict[str, figures.Drawing]:
+def drawn(results: Results) -> dict[str, canvas.Drawing]:
     summaries = compare.variants(results)
     labels = variant_labels([summary.variant for summary in summaries])
     return drawings.drawings(results, summaries, compare.contrasts(results), labels)
 
 
 def pages(results: Results) -> dict[str, str]:
-    return {name: figures.page_svg(drawing) for name, drawing in drawn(results).items()}
+    return {name: canvas.page_svg(drawing) for name, drawing in drawn(results).items()}
 
 
 def parsed(svg: str) -> ElementTree.Element:
@@ -257,7 +257,7 @@ def test_one_seed_and_one_epoch_are_drawn(seeds: int, epochs: int) -> None:
 def test_files_of_all_figures_are_the_same_every_time() -> None:
     once, again = drawn(finished()), drawn(finished())
     for name, drawing in once.items():
-        for save in (figures.pdf_file, figures.page_svg, figures.svg_file):
+        for save in (canvas.pdf_file, canvas.page_svg, canvas.svg_file):
             assert save(drawing) == save(again[name])
 
 
@@ -321,7 +321,7 @@ def test_one_init_has_one_style_in_every_panel_and_the_pretext_that_makes_it_has
     for variant in of:
         by_init.setdefault(variant["init"], set()).add(styles[compare.as_written(variant)])
     assert by_init == {"random": {0}, "rotation": {1}}
-    colour = f"var(--series-1, {figures.COLOURS[1]})"
+    colour = f"var(--series-1, {canvas.COLOURS[1]})"
     for name, own in [
         *((name, f"{name}-v2-mean") for name in ("finals", "differences", *CURVES)),
         ("pretexts", "pretexts-p0-mean"),
@@ -402,7 +402,7 @@ def test_rows_do_not_cover_one_another(count: int) -> None:
         figures.Row(f"v{place}", f"a variant of some length / number {place}", place, (0.5,), estimate)
         for place, estimate in ((place, mean_interval([0.5 + place / 200])) for place in range(count))
     ]
-    svg = figures.page_svg(figures.dots("finals", "Finals", rows, 0.1))
+    svg = canvas.page_svg(figures.dots("finals", "Finals", rows, 0.1))
     heights = sorted(
         float(text.get("y", ""))
         for text in parsed(svg).iter(f"{SVG}text")

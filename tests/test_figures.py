@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import matplotlib
 import pytest
 
-from rotbench import figures
+from rotbench import canvas, figures
 from rotbench.inference import mean_interval
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -31,7 +31,7 @@ def row(key: str, label: str, *values: float) -> figures.Row:
     return figures.Row(key, label, 0, values, mean_interval(values), references=((0.64, "a paper"),))
 
 
-def all_drawings(label: str = "rotation") -> dict[str, figures.Drawing]:
+def all_drawings(label: str = "rotation") -> dict[str, canvas.Drawing]:
     return {
         "curves": figures.curves("curves", "Curves", [panel(label, label), panel("other", "second", first=2)]),
         "pretexts": figures.curves("pretexts", "Scores", [panel(label)], alone=True),
@@ -41,7 +41,7 @@ def all_drawings(label: str = "rotation") -> dict[str, figures.Drawing]:
 
 
 def all_figures(label: str = "rotation") -> dict[str, str]:
-    return {name: figures.page_svg(drawing) for name, drawing in all_drawings(label).items()}
+    return {name: canvas.page_svg(drawing) for name, drawing in all_drawings(label).items()}
 
 
 def parsed(svg: str) -> ElementTree.Element:
@@ -115,17 +115,17 @@ def test_the_mean_ends_where_the_first_finished_seed_stopped() -> None:
 def test_many_seeds_are_drawn_as_mean_and_band_alone() -> None:
     lines = tuple(line(seed, 0.2, 0.3 + seed / 1000) for seed in range(101))
     crowd = figures.Panel("", (figures.Series("v0", "rotation", 0, lines),), (), "test accuracy", per_cent=True)
-    found = ids(figures.page_svg(figures.curves("curves", "Curves", [crowd])))
+    found = ids(canvas.page_svg(figures.curves("curves", "Curves", [crowd])))
     assert "curves-v0-mean" in found
     assert not [name for name in found if "seed" in name]
 
 
 def test_styles_differ_in_more_than_colour() -> None:
-    dashes, markers = figures._dash, figures._marker
-    for style in range(len(figures.COLOURS)):
-        others = [other for other in range(len(figures.COLOURS)) if other != style]
+    dashes, markers = canvas.dash_of, canvas.marker_of
+    for style in range(len(canvas.COLOURS)):
+        others = [other for other in range(len(canvas.COLOURS)) if other != style]
         assert all(dashes(style) != dashes(other) and markers(style) != markers(other) for other in others)
-    assert dashes(0) != dashes(len(figures.COLOURS))
+    assert dashes(0) != dashes(len(canvas.COLOURS))
 
 
 def test_numbers_in_labels_are_not_rounded() -> None:
@@ -139,7 +139,7 @@ def test_numbers_in_labels_are_not_rounded() -> None:
 def test_the_axis_of_accuracies_ends_where_accuracies_do() -> None:
     """Two seeds forty points apart have a t interval of plus and minus 254 points."""
     row = figures.Row("a", "a", 0, (0.3, 0.7), mean_interval([0.3, 0.7]))
-    drawn = figures.page_svg(figures.dots("finals", "Finals", [row], 0.1))
+    drawn = canvas.page_svg(figures.dots("finals", "Finals", [row], 0.1))
     ticks = {int(number) for number in re.findall(r">(-?\d+) %<", drawn.replace("\u2212", "-").replace("\u00a0", " "))}
     assert ticks
     assert min(ticks) >= 0
@@ -147,7 +147,7 @@ def test_the_axis_of_accuracies_ends_where_accuracies_do() -> None:
 
 
 def test_a_figure_is_saved_the_same_in_any_order_and_under_any_settings() -> None:
-    savers = (figures.page_svg, figures.svg_file, figures.pdf_file)
+    savers = (canvas.page_svg, canvas.svg_file, canvas.pdf_file)
     first = {save: {name: save(drawing) for name, drawing in all_drawings().items()} for save in savers}
     again = all_drawings()
     for order in (savers, savers[::-1], savers):
@@ -158,7 +158,7 @@ def test_a_figure_is_saved_the_same_in_any_order_and_under_any_settings() -> Non
 
 def test_a_file_stands_alone_in_black_with_its_text_as_text_and_without_a_date() -> None:
     for drawing in all_drawings().values():
-        svg = figures.svg_file(drawing).decode()
+        svg = canvas.svg_file(drawing).decode()
         assert svg.startswith("<?xml version='1.0' encoding='utf-8'?>")
         root = ElementTree.fromstring(svg.encode())  # noqa: S314 -- drawn here
         assert root.tag == f"{SVG}svg"
@@ -167,8 +167,8 @@ def test_a_file_stands_alone_in_black_with_its_text_as_text_and_without_a_date()
         assert "var(" not in svg
         assert "<metadata" not in svg
         assert "Matplotlib" not in svg
-        assert {"rotation", "random"} & set(texts(figures.page_svg(drawing))) <= set(texts(svg.partition("?>")[2]))
-        pdf = figures.pdf_file(drawing)
+        assert {"rotation", "random"} & set(texts(canvas.page_svg(drawing))) <= set(texts(svg.partition("?>")[2]))
+        pdf = canvas.pdf_file(drawing)
         assert pdf.startswith(b"%PDF")
         assert b"/FontFile2" in pdf
         assert b"/Type3" not in pdf
@@ -179,7 +179,7 @@ def test_a_long_straight_mean_keeps_a_vertex_an_epoch() -> None:
     """Matplotlib would drop what lies on a straight line, from 128 vertices on."""
     values = [0.2 + 0.001 * epoch for epoch in range(300)]
     straight = figures.Panel("", (figures.Series("v0", "rotation", 0, (line(0, *values),)),), (), "accuracy", True)
-    svg = figures.page_svg(figures.curves("curves", "Curves", [straight]))
+    svg = canvas.page_svg(figures.curves("curves", "Curves", [straight]))
     mean = next(node for node in parsed(svg).iter(f"{SVG}g") if node.get("id") == "curves-v0-mean")
     assert len(re.findall("[ML]", next(mean.iter(f"{SVG}path")).get("d", ""))) == 300
 
@@ -197,7 +197,7 @@ def test_labels_at_line_ends_keep_their_distance_and_their_order() -> None:
     [([0.2, 0.4], ["20 %", "40 %"]), ([0.8, 0.805, 0.81], ["80.0 %", "80.5 %", "81.0 %"])],
 )
 def test_ticks_have_the_digits_that_tell_them_apart(ticks: list[float], told: list[str]) -> None:
-    assert figures._Percent().format_ticks(ticks) == told
+    assert canvas.Percent().format_ticks(ticks) == told
 
 
 @pytest.mark.parametrize(
@@ -216,5 +216,5 @@ def test_images_and_seconds_are_counted_in_units_that_keep_ticks_round(
 ) -> None:
     series = figures.Series("v0", "rotation", 0, (figures.Line(0, (0.2, 0.4), True, (last / 2, last)),))
     one = figures.Panel("", (series,), (), "test accuracy", True)
-    svg = figures.page_svg(figures.curves("curves", "Curves", [one], seeds=False, x=x))
+    svg = canvas.page_svg(figures.curves("curves", "Curves", [one], seeds=False, x=x))
     assert {words, *numbers} <= set(texts(svg))

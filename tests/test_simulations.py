@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from rotbench import compare, inference
-from rotbench.compare import Contrast, Results, contrasts, judge
+from rotbench.compare import Results, contrasts
+from rotbench.contrast import Contrast, judge
 from tests import simulated
 
 #: Deviations of a share from its expectation are judged by its own binomial standard error, four of them.
