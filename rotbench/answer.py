@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from rotbench import compare
 from rotbench.comparability import LABELS, REMEDY, STATISTICS, also_differs
 from rotbench.compare import Results, as_written
-from rotbench.contrast import Condition, Contrast, VariantSummary
+from rotbench.contrast import EQUAL, Condition, Contrast, VariantSummary
 from rotbench.course import Remark, course
-from rotbench.inference import ROUNDING
+from rotbench.curve import scored_part
+from rotbench.inference import ALPHA, MARGIN, ROUNDING
 from rotbench.phrases import Phrases, phrases
-from rotbench.power import MOST_SEEDS, SeedsNeeded
+from rotbench.power import MOST_SEEDS
 from rotbench.trained import listed
 from rotbench.wording import p_value, points, span, variant_labels
 
@@ -85,16 +86,18 @@ def sentences(results: Results, contrasts: Sequence[Contrast]) -> list[Sentence]
     called = phrases(results)
     family = sum(contrast.p_holm is not None for contrast in contrasts)
     test_images = results["study"]["test_images"]
+    margin = f"{points(results['study'].get('margin', MARGIN), sign=False)} points"
+    part = scored_part(results["runs"])
     said = []
     for contrast in contrasts:
         variant, baseline = called.sides(contrast)
         tone, mark = _tone(contrast)
         if contrast.condition is None:
-            text = _sentence(contrast, variant, baseline, called.when(contrast), family, test_images)
+            text = _sentence(contrast, variant, baseline, called.when(contrast), family, margin, test_images)
         else:
-            text = _interaction(contrast, contrast.condition, called, family, test_images)
+            text = _interaction(contrast, contrast.condition, called, family, margin, test_images)
         notes = tuple(_notes(contrast, called.tune, summaries))
-        said.append(Sentence(tone, mark, text, contrast, notes, course(contrast, variant, baseline)))
+        said.append(Sentence(tone, mark, text, contrast, notes, course(contrast, variant, baseline, part)))
     return said
 
 
@@ -104,11 +107,13 @@ def _tone(contrast: Contrast) -> tuple[str, str]:
     return contrast.verdict.split(",")[0].replace(" ", "-"), contrast.verdict
 
 
-def _sentence(contrast: Contrast, variant: str, baseline: str, when: str, family: int, test_images: int | None) -> str:
+def _sentence(
+    contrast: Contrast, variant: str, baseline: str, when: str, family: int, margin: str, test_images: int | None
+) -> str:
     against = f"{variant} against {baseline}{when}"
     also = f"they also differ in {also_differs(contrast.confounds)}" if contrast.confounds else ""
     if contrast.difference is None:
-        return f"{against}: {contrast.reason or 'nothing to compare yet'}{f'; {also}' if also else ''}."
+        return f"{against}: {_nothing(contrast)}{f'; {also}' if also else ''}."
     if contrast.same_start:
         return (
             f"{against}: nothing is compared, since both start from the very same weights, seed by seed "
@@ -120,13 +125,17 @@ def _sentence(contrast: Contrast, variant: str, baseline: str, when: str, family
     apart = _apart(contrast.difference)
     numbers = f"{_interval(contrast)}, p {_equals(contrast.p_holm)}{_corrected(family)}"
     if contrast.verdict == "not resolved":
-        return f"{against}: {points(contrast.difference)} points ({numbers}){_lacking(contrast.seeds_needed)}."
+        return f"{against}: {points(contrast.difference)} points ({numbers}){_lacking(contrast, family)}."
     if contrast.verdict == "equivalent":
-        apart = points(contrast.difference)
-        return f"{variant} and {baseline} lie within the margin of each other{when}: {apart} points ({numbers})."
-    less = ", by less than the margin" if "," in contrast.verdict else ""
+        return f"{variant} and {baseline} differ by less than the margin of {margin}{when}: {_within(contrast)}."
+    less = f", by less than the margin of {margin}" if "," in contrast.verdict else ""
     normal = "; assuming normal differences" if contrast.assumes_normality else ""
     return f"{variant} is {apart} {baseline}{when}{less} ({numbers}{normal})."
+
+
+def _nothing(contrast: Contrast) -> str:
+    """Why there is no difference to tell."""
+    return "a run diverged" if contrast.reason == "diverged" else contrast.reason or "nothing to compare yet"
 
 
 def _without_verdict(
@@ -138,9 +147,10 @@ def _without_verdict(
     if contrast.n == 1 and contrast.planned == 1 and contrast.reason != "diverged":
         error = ""
         if contrast.standard_error is not None:
+            alone = "" if contrast.pairs else ", were the two right on different images"
             error = (
                 f" The test set's binomial standard error of this difference is {100 * contrast.standard_error:.2f} "
-                f"points ({test_images:,} images); it says nothing about other seeds."
+                f"points ({test_images:,} images{alone}); it says nothing about other seeds."
             )
         if len(contrast.pairs) == 1:
             (pair,) = contrast.pairs
@@ -159,7 +169,7 @@ def _without_verdict(
 
 
 def _interaction(
-    contrast: Contrast, condition: Condition, called: Phrases, family: int, test_images: int | None
+    contrast: Contrast, condition: Condition, called: Phrases, family: int, margin: str, test_images: int | None
 ) -> str:
     """What is said of a difference of differences: of the verdict's direction only where it has one."""
     variant, baseline = called.sides(contrast)
@@ -169,7 +179,7 @@ def _interaction(
     what = f"{variant} minus {baseline}{best}"
     difference = contrast.difference
     if difference is None:
-        return f"{what} when {here}, against when {there}{under}: {contrast.reason or 'nothing to compare yet'}."
+        return f"{what} when {here}, against when {there}{under}: {_nothing(contrast)}."
     apart = f"{points(abs(difference), sign=False)} points {'higher' if difference > 0 else 'lower'}"
     if abs(difference) < ROUNDING:
         apart = "the same"
@@ -187,11 +197,11 @@ def _interaction(
         return f"{plain} ({_interval(contrast)}){_because(contrast)}."
     numbers = f"{_interval(contrast)}, p {_equals(contrast.p_holm)}{_corrected(family)}"
     if contrast.verdict == "not resolved":
-        return f"{plain} ({numbers}){_lacking(contrast.seeds_needed)}."
+        return f"{plain} ({numbers}){_lacking(contrast, family)}."
     if contrast.verdict == "equivalent":
-        alike = f"{what} is within the margin the same when {here} and when {there}{under}"
-        return f"{alike}: {points(difference)} points ({numbers})."
-    less = ", by less than the margin" if "," in contrast.verdict else ""
+        alike = f"{what} changes by less than the margin of {margin} from when {there} to when {here}{under}"
+        return f"{alike}: {_within(contrast)}."
+    less = f", by less than the margin of {margin}" if "," in contrast.verdict else ""
     normal = "; assuming normal differences" if contrast.assumes_normality else ""
     return f"{what} is {apart} {moved}{less} ({numbers}{normal})."
 
@@ -200,6 +210,7 @@ def _because(contrast: Contrast) -> str:
     """Why there is no verdict, where seeds are not the reason."""
     also = f"they also differ in {also_differs(contrast.confounds)}" if contrast.confounds else ""
     told = ", but a run diverged" if contrast.reason == "diverged" else ""
+    told += "; all differ by the same amount, which leaves no spread to judge it by" if contrast.reason == EQUAL else ""
     told += ", but both sides of one contrast start from the very same weights" if contrast.same_start else ""
     if also:
         told += f"; no verdict, since {also}" if contrast.reason == "confounded" else f"; {also}"
@@ -210,14 +221,26 @@ def _corrected(family: int) -> str:
     return f" after Holm over {family} contrasts" if family > 1 else ""
 
 
-def _lacking(needed: SeedsNeeded | None) -> str:
-    """How many seeds would see a difference of the margin."""
+def _within(contrast: Contrast) -> str:
+    """What equivalence rests on: an interval of its own, of this contrast alone."""
+    interval = f"90 % t interval {span(contrast.interval_90)}, " if contrast.interval_90 else ""
+    return f"{points(contrast.difference or 0.0)} points ({interval}n = {contrast.n} seeds)"
+
+
+def _lacking(contrast: Contrast, family: int) -> str:
+    """How many seeds would see a difference of the margin, or why these, which would, see none."""
+    needed = contrast.seeds_needed
     if needed is None:
         return ""
     told = [f"more than {MOST_SEEDS:,}" if n is None else f"{n:,}" for n in (needed.seeds, needed.fewest, needed.most)]
     about = told[0] if needed.seeds is None else f"about {told[0]}"
     limits = f" ({told[1]} to {told[2]})" if told[1] != told[2] else ""
     margin = points(needed.margin, sign=False)
+    if needed.seeds is not None and needed.seeds <= contrast.n:
+        if contrast.p_t is not None and contrast.p_t < ALPHA:
+            return f"; by itself it would be resolved, among {family} contrasts it is not"
+        power = f"{100 * needed.power:.0f} % power"
+        return f"; as many seeds would see a difference of {margin} points with {power}, so it is likely smaller"
     return f"; to see a difference of {margin} points with {100 * needed.power:.0f} % power: {about} seeds{limits}"
 
 
@@ -270,8 +293,6 @@ def _notes(contrast: Contrast, tune: Sequence[str], summaries: Sequence[VariantS
     notes = []
     if contrast.comparison == "tuned":
         notes.append(_chosen(contrast, tune, summaries))
-    if contrast.interval is not None and contrast.interval[0] == contrast.interval[1]:
-        notes.append("All seeds differ by the same amount, so the interval has no width; more seeds would show one.")
     sides = (as_written(contrast.variant), as_written(contrast.baseline))
     if any(summary.one_set_of_weights and as_written(summary.variant) in sides for summary in summaries):
         notes.append(

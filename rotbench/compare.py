@@ -169,8 +169,7 @@ def contrasts(results: Results) -> tuple[Contrast, ...]:
         family = [*family, *interactions(plain, every, study["baseline"], tune)]
     runs_of = {as_written(variant): runs for variant, runs in by_variant(results["runs"], "downstream")}
     family = [
-        item if item.condition else replace(item, pairs=_pairs(item, runs_of, results.get("pairs", [])))
-        for item in family
+        item if item.condition else _imagewise(item, _pairs(item, runs_of, results.get("pairs", []))) for item in family
     ]
     margin = study.get("margin", MARGIN)
     trainings = {key: _training(of[key], runs, results["runs"]) for key, runs in runs_of.items()}
@@ -216,25 +215,27 @@ def _training(summary: VariantSummary, runs: Sequence[Run], all_runs: Sequence[R
     done = [run for run in runs if finished(run) and run["seed"] in summary.accuracies]
     lengths = {len(run["history"]) for run in done}
     pretraining = {_pretraining_epochs(run, by_id) for run in done}
-    if len(lengths) != 1 or len(pretraining) != 1:
+    if len(lengths) != 1 or len(pretraining) != 1 or None in pretraining:
         return None
     schedules = {run["settings"].get("train", {}).get("schedule") for run in done}
     return Training(
         curves=seed_curves(done, scored_part(all_runs)),
         epochs=lengths.pop(),
-        pretraining_epochs=pretraining.pop(),
+        pretraining_epochs=pretraining.pop() or 0,
         flops=summary.training_flops,
         pretraining_flops=summary.pretraining_flops,
         to_the_end="cosine" in schedules,
     )
 
 
-def _pretraining_epochs(run: Run, by_id: Mapping[str, Run]) -> int:
-    """Epochs of the pretext runs that a run rests on; those of a run that is not known are not counted."""
+def _pretraining_epochs(run: Run, by_id: Mapping[str, Run]) -> int | None:
+    """Epochs of the pretext runs that a run rests on, 0 without any; None where one is not there to be counted."""
     epochs = 0
-    while run["needs"] and run["needs"][0] in by_id:
-        run = by_id[run["needs"][0]]
-        epochs += len(run["history"])
+    while run["needs"]:
+        parent = by_id.get(run["needs"][0])
+        if parent is None or not parent["history"]:
+            return None
+        run, epochs = parent, epochs + len(parent["history"])
     return epochs
 
 
@@ -259,6 +260,12 @@ def _with_course(item: Contrast, trainings: Mapping[str, Training | None], margi
         at_start=mean_interval(starts) if starts and min(variant.epochs, baseline.epochs) > 1 else None,
         saving=saving(variant, baseline),
     )
+
+
+def _imagewise(item: Contrast, pairs: tuple[ImagePair, ...]) -> Contrast:
+    """``item`` with its pairs; for one pair the standard error is that of the images on which the two are not alike."""
+    error = pairs[0].standard_error if len(pairs) == 1 else item.standard_error
+    return replace(item, pairs=pairs, standard_error=error)
 
 
 def _pairs(item: Contrast, runs_of: Mapping[str, Sequence[Run]], pairs: Sequence[Run]) -> tuple[ImagePair, ...]:
@@ -321,7 +328,7 @@ def axis_labels(values: Sequence[Any]) -> dict[str, str]:
     labels = {}
     for key, value in distinct.items():
         if not (isinstance(value, dict) and "name" in value):
-            labels[key] = value_words(value)
+            labels[key] = "none" if value == [] else value_words(value)
             continue
         namesakes = [other for other in distinct.values() if matches(other, value["name"])]
         labels[key] = value_words(

@@ -21,6 +21,7 @@ from rotbench.inference import (
     mean_interval,
     paired_t,
     sign_flip,
+    spread,
     verdict,
 )
 from rotbench.partner import matches_all
@@ -29,6 +30,9 @@ from rotbench.saving import Saving
 from rotbench.spread import Components
 
 Variant = dict[str, Any]
+#: Why there is no verdict where there is no spread.
+EQUAL = "all seeds differ by the same amount"
+
 Kind = Comparison | Literal["interaction"]
 
 
@@ -75,6 +79,12 @@ class ImagePair:
     agree: int
 
     @property
+    def standard_error(self) -> float:
+        """Of the difference of their accuracies (a fraction), both being scored on the same images."""
+        apart, lead = self.only_variant + self.only_baseline, self.only_variant - self.only_baseline
+        return math.sqrt(apart - lead**2 / self.images) / self.images
+
+    @property
     def mcnemar(self) -> float:
         """The exact p of these two networks being equally accurate; it says nothing of other seeds."""
         return mcnemar(self.only_variant, self.only_baseline)
@@ -96,12 +106,12 @@ class Contrast:
     ``comparison`` says what the two share: all other settings; or all but the tuned ones, of which each has its own
     best; or the epochs of training in all. An interaction is such a difference minus the one under ``condition``.
     ``chosen_from`` is the number of settings that a tuned side had the choice of; ``exploratory`` contrasts are not
-    those that the study was made for. ``p_t`` is the paired t test's, ``p_holm``
-    the same after Holm over the study's primary contrasts that have an interval, ``p`` the exact two-sided sign-flip
-    test's, uncorrected. ``verdict`` is None where ``reason`` says why. ``standard_error`` is the binomial one of a
-    difference of two runs on the test images. ``comparability`` is all that the sides differ in besides their
-    accuracies; where that is more than the axis and what follows from it, the contrast is confounded. ``same_start``:
-    at each seed both sides start from the same weights, though the init is what they are compared for.
+    those that the study was made for. ``p_t`` is the paired t test's, ``p_holm`` the same after Holm over the study's
+    primary contrasts that have an interval, ``p`` the exact two-sided sign-flip test's, uncorrected. ``verdict`` is
+    None where ``reason`` says why. ``standard_error`` is the binomial one of a difference of two runs on the test
+    images, of one seed that of the very images where these are known. ``comparability`` is all that the sides differ in
+    besides their accuracies; where that is more than the axis and what follows from it, the contrast is confounded.
+    ``same_start``: at each seed both sides start from the same weights, though the init is what they are compared for.
 
     Beside the final accuracies, and never part of the verdict: ``at_start`` is the paired difference after epoch 1,
     ``saving`` how much sooner the baseline's final accuracy is reached, ``seeds_needed`` the number of seeds that would
@@ -182,7 +192,10 @@ def contrast(
 
 
 def with_interval(plain: Contrast) -> Contrast:
-    """``plain`` with the mean of its differences and, from two seeds on, intervals and uncorrected p values."""
+    """``plain`` with the mean of its differences and, from two seeds on, intervals and uncorrected p values.
+
+    Where all seeds differ by the same amount there is no spread to judge the mean by, so no interval and no verdict.
+    """
     values = list(plain.differences.values())
     if not values:
         return plain
@@ -190,6 +203,8 @@ def with_interval(plain: Contrast) -> Contrast:
     plain = replace(plain, difference=estimate.mean)
     if estimate.n < 2:
         return plain
+    if not spread(values):
+        return replace(plain, p=sign_flip(values), reason=plain.reason or EQUAL)
     return replace(
         plain,
         interval=estimate.interval,
@@ -215,13 +230,15 @@ def judge(
         else replace(item, exploratory=True, reason=item.reason or "exploratory")
         for item in family
     ]
-    adjusted = iter(holm([item.p_t for item in asked if item.p_t is not None and not item.exploratory]))
+    # Without spread there is no p, but the contrast was asked for: it counts as one that shows nothing.
+    counted = [item for item in asked if item.n > 1 and not item.exploratory]
+    adjusted = iter(holm([1.0 if item.p_t is None else item.p_t for item in counted]))
     judged = []
     for item in asked:
-        if item.p_t is None or item.exploratory or item.difference is None or item.interval_90 is None:
+        p_holm = next(adjusted) if item.n > 1 and not item.exploratory else None
+        if p_holm is None or item.difference is None or item.interval_90 is None:
             judged.append(item)
             continue
-        p_holm = next(adjusted)
         word = None if item.reason else verdict(item.difference, p_holm, item.interval_90, margin)
         judged.append(replace(item, p_holm=p_holm, verdict=word))
     return tuple(judged)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from rotbench.compare import Results, as_written
+from rotbench.compare import Results, Run, as_written
 from rotbench.contrast import Contrast, VariantSummary
 from rotbench.looks import looked
-from rotbench.partner import MATCHED
+from rotbench.recipe import part
 from rotbench.wording import points
 
 
@@ -25,35 +25,47 @@ def changes_of_seeds(results: Results) -> list[str]:
     followed = [look for look in results["study"].get("looks", []) if set(look) != set(seeds)]
     return [
         f"{looked(look, seeds).capitalize()} could be seen. Intervals, p values and verdicts hold for a number of "
-        "seeds that was settled beforehand: who looks, adds seeds and looks again finds a difference where there is "
-        "none more often than they say."
+        "seeds that was settled beforehand; with a look in between, false differences are more frequent than they say."
         for look in followed
     ]
 
 
 def _more_training(results: Results, contrasts: Sequence[Contrast]) -> str:
     """Whether a side without pretraining would have caught up, had it trained as long as both together."""
-    pretexts = results["study"]["pretexts"]
     if any(contrast.comparison == "compute-matched" for contrast in contrasts):
         return ""
-    lone = [
-        contrast
-        for contrast in contrasts
-        if MATCHED not in contrast.variant
-        and contrast.saving is not None
-        and contrast.saving.pretraining_epochs > 0
-        and contrast.saving.epochs
-    ]
-    if not lone or not pretexts:
+    runs = results["runs"]
+    by_id = {run["id"]: run for run in runs}
+    first = {as_written(run["variant"]): run for run in reversed(runs) if run["kind"] == "downstream"}
+    totals = set()
+    for contrast in contrasts:
+        sides = [first[as_written(side)] for side in (contrast.variant, contrast.baseline)]
+        pretrained = [side for side in sides if side["needs"]]
+        if len(pretrained) == 1:
+            totals.add(_epochs_in_all(pretrained[0], by_id))
+    told = sorted(epochs for epochs in totals if epochs is not None)
+    if not told:
         return ""
-    totals = sorted(
-        {contrast.saving.epochs + contrast.saving.pretraining_epochs for contrast in lone if contrast.saving}
-    )
-    total = f"{totals[0]}" if len(totals) == 1 else f"{totals[0]} to {totals[-1]}"
+    total = f"{told[0]}" if len(told) == 1 else f"{told[0]} to {told[-1]}"
     return (
         "Whether a start without pretraining would catch up with more training: none was trained for the epochs of "
         f"pretraining and training together ({total}). compute_matched = true under [report] adds these runs."
     )
+
+
+def _epochs_in_all(run: Run, by_id: Mapping[str, Run]) -> int | None:
+    """The epochs that a run and the pretext runs that it rests on are set to train; None where one is not known."""
+    epochs = 0
+    while True:
+        if "epochs" not in part(run, "train"):
+            return None
+        epochs += int(part(run, "train")["epochs"])
+        if not run["needs"]:
+            return epochs
+        parent = by_id.get(run["needs"][0])
+        if parent is None:
+            return None
+        run = parent
 
 
 def _one_recipe(results: Results, contrasts: Sequence[Contrast]) -> str:
@@ -61,8 +73,8 @@ def _one_recipe(results: Results, contrasts: Sequence[Contrast]) -> str:
     if results["study"].get("tune"):
         return ""
     inits = {as_written(side.get("init")) for item in contrasts for side in (item.variant, item.baseline)}
-    downstream = [run for run in results["runs"] if run["kind"] == "downstream"]
-    rates = {run["settings"].get("train", {}).get("lr") for run in downstream}
+    done = [run for run in results["runs"] if run["kind"] == "downstream" and run["status"] == "done"]
+    rates = {part(run, "train").get("lr") for run in done}
     if len(inits) < 2 or len(rates) != 1 or None in rates:
         return ""
     return (

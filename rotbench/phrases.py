@@ -39,7 +39,7 @@ class Phrases:
         if contrast.comparison == "compute-matched":
             # Either side may be the one that was pretrained.
             told = [
-                f"{side} trained for {of[MATCHED]} epochs, as many as both together," if MATCHED in of else side
+                f"{side} (trained for {of[MATCHED]} epochs, as many as both together)" if MATCHED in of else side
                 for side, of in ((variant, contrast.variant), (baseline, contrast.baseline))
             ]
             return told[0], told[1]
@@ -60,7 +60,10 @@ class Phrases:
 
     def _side(self, variant: Variant) -> str:
         axes = [axis for axis in self.baseline if axis in variant]
-        return " / ".join(self.by_axis[axis][as_written(variant[axis])] for axis in axes) or "the rest"
+        values = {axis: self.by_axis[axis][as_written(variant[axis])] for axis in axes}
+        # A number or a switch says nothing without its name.
+        told = [value if axis in ("init", "freeze") else f"{axis} {value}" for axis, value in values.items()]
+        return " / ".join(told) or "the rest"
 
     def _best(self, variant: Variant) -> str:
         return ", ".join(

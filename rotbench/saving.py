@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 
@@ -37,7 +37,8 @@ class Saving:
     the variant's median is "not reached"; ``saved_flops`` the same in FLOPs. ``pretraining_epochs`` and
     ``pretraining_flops`` are what the variant's pretraining cost beyond the baseline's. ``pays_from`` is the number of
     trainings from which on the savings exceed that, counted in FLOPs where these are known and else in epochs; None
-    where nothing is saved or nothing was paid.
+    where nothing was paid, and where not every seed saves something: of two starts that are alike, one is a little
+    ahead in the median half of the time.
     """
 
     epochs: int
@@ -48,6 +49,17 @@ class Saving:
     pretraining_epochs: int
     pretraining_flops: float | None
     pays_from: int | None
+
+    @property
+    def by_seed(self) -> dict[int, int | None]:
+        """The epochs that each seed saves; None where the variant never gets there, which saves nothing."""
+        ends = {seed: epoch or self.epochs for seed, epoch in self.baseline.items()}  # it is where it ends at its end
+        return {seed: None if own is None else ends[seed] - own for seed, own in self.variant.items()}
+
+    @property
+    def in_every_seed(self) -> bool:
+        """Whether each seed saves an epoch or more."""
+        return all(saved is not None and saved > 0 for saved in self.by_seed.values())
 
 
 def reaches(curve: Sequence[float], level: float) -> int | None:
@@ -81,7 +93,7 @@ def saving(variant: Training, baseline: Training) -> Saving | None:
     paid_flops = _more(variant.pretraining_flops, baseline.pretraining_flops)
     paid = variant.pretraining_epochs - baseline.pretraining_epochs
     counted = saved_flops is not None and paid_flops is not None
-    return Saving(
+    found = Saving(
         epochs=variant.epochs,
         variant=reached,
         baseline=reached_by_baseline,
@@ -91,6 +103,7 @@ def saving(variant: Training, baseline: Training) -> Saving | None:
         pretraining_flops=paid_flops,
         pays_from=_pays_from(paid_flops, saved_flops) if counted else _pays_from(paid, saved),
     )
+    return found if found.in_every_seed else replace(found, pays_from=None)
 
 
 def middle(epochs: Iterable[int | None]) -> float | None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rotbench import compare
 from rotbench.compare import Results, Run, as_written
 from rotbench.contrast import Variant
+from rotbench.inference import ALPHA, ROUNDING
 
 
 def percent(fraction: float, digits: int = 1) -> str:
@@ -16,9 +18,17 @@ def percent(fraction: float, digits: int = 1) -> str:
 
 
 def points(fraction: float, sign: bool = True) -> str:
-    """A difference of accuracies in percentage points, one digit: 0.176 -> ``+17.6``."""
-    text = f"{100 * fraction:+.1f}" if sign else f"{100 * fraction:.1f}"
-    return text.replace("-0.0", "0.0").replace("+0.0", "0.0").replace("-", "\N{MINUS SIGN}")
+    """A difference of accuracies in percentage points, one digit: 0.176 -> ``+17.6``.
+
+    What one digit would make zero keeps its first: an interval that ends at -0.01 is not one that ends at 0.0.
+    """
+    number = 0.0 if abs(fraction) < ROUNDING else 100 * fraction
+    if number and abs(number) < 0.05:
+        text = f"{number:+.1g}" if sign else f"{number:.1g}"
+        text = text if "e" not in text else f"{number:+.0e}" if sign else f"{number:.0e}"
+    else:
+        text = f"{number:+.1f}" if sign and number else f"{number:.1f}"
+    return text.replace("-", "\N{MINUS SIGN}")
 
 
 def span(interval: tuple[float, float]) -> str:
@@ -27,9 +37,11 @@ def span(interval: tuple[float, float]) -> str:
 
 
 def p_value(p: float) -> str:
-    """A p value to two or three digits, ``< 0.001`` where smaller."""
+    """A p value to two or three digits, ``< 0.001`` where smaller; never rounded up to the level of a test."""
     if p < 0.001:
         return "<\N{NO-BREAK SPACE}0.001"
+    if 0.0495 <= p < ALPHA:
+        return f"{math.floor(10000 * p) / 10000:.4f}"
     return f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
 
 

@@ -14,7 +14,7 @@ from scipy import stats
 
 from rotbench import compare, inference
 from rotbench.answer import sentences
-from rotbench.contrast import Contrast
+from rotbench.contrast import EQUAL, Contrast, ImagePair, judge, with_interval
 from rotbench.summary import summary
 from tests import simulated
 
@@ -110,16 +110,62 @@ def test_holm_by_hand() -> None:
     assert inference.holm([]) == []
 
 
-def test_equal_differences_have_a_limit_and_no_warning() -> None:
+def test_equal_differences_have_no_verdict_and_no_warning() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         # 0.83 - 0.80, 0.73 - 0.70 and 0.63 - 0.60 differ in their last bits.
         apart = two_sides([0.83, 0.73, 0.63], [0.80, 0.70, 0.60])
         equal = two_sides([0.8, 0.7, 0.6], [0.8, 0.7, 0.6])
-    assert (apart.p_t, apart.p, apart.verdict) == (0.0, 0.25, "higher")
-    assert apart.interval is not None
-    assert apart.interval[0] == apart.interval[1] == pytest.approx(0.03)
-    assert (equal.p_t, equal.p, equal.verdict, equal.difference) == (1.0, 1.0, "equivalent", 0.0)
+    assert (apart.p_t, apart.p_holm, apart.p, apart.verdict) == (None, None, 0.25, None)
+    assert apart.difference == pytest.approx(0.03)
+    assert apart.interval is None
+    assert (equal.p_t, equal.p, equal.verdict, equal.difference) == (None, 1.0, None, 0.0)
+    assert apart.reason == equal.reason == "all seeds differ by the same amount"
+
+
+def test_two_seeds_of_few_test_images_find_no_difference_where_there_is_none() -> None:
+    """Accuracies are counts: on 500 images both seeds differ by the same number every twentieth time or so."""
+    generator = np.random.default_rng(11)
+    families, equal, found = 2000, 0, 0
+    for _ in range(families):
+        counts = generator.binomial(500, 0.9, (12, 2, 2)) / 500
+        family = [_contrast_of(side[0] - side[1]) for side in counts]
+        equal += sum(item.reason == EQUAL for item in family)
+        found += any(item.verdict in ("higher", "lower") for item in judge(family, margin=0.001))
+    assert 0.02 < equal / (12 * families) < 0.10
+    assert found / families < 0.05 + 2 * math.sqrt(0.05 * 0.95 / families)
+
+
+def _contrast_of(differences: np.ndarray[Any, Any]) -> Contrast:
+    """A contrast of which only the differences by seed are known."""
+    count = len(differences)
+    return with_interval(Contrast({}, {}, count, count, dict(enumerate(differences.tolist()))))
+
+
+def test_a_contrast_without_spread_counts_in_the_family() -> None:
+    """Whether seeds happen to differ by the same amount must not make another contrast easier to resolve."""
+    spread_out, no_spread = _contrast_of(np.array([0.02, 0.03, 0.05])), _contrast_of(np.array([0.02, 0.02, 0.02]))
+    alone, (beside, _) = judge([spread_out])[0], judge([spread_out, no_spread])
+    assert alone.p_holm == pytest.approx(spread_out.p_t)
+    assert beside.p_holm == pytest.approx(2 * (spread_out.p_t or 0.0))
+
+
+def test_the_standard_error_of_one_pair_is_that_of_its_images() -> None:
+    """Held against the images themselves: right or wrong on each, and the mean of their differences."""
+    right = np.random.default_rng(5).random((2, 400)) < np.array([[0.8], [0.7]])
+    first, second = right
+    pair = ImagePair(
+        seed=0,
+        repeat=0,
+        images=400,
+        both=int((first & second).sum()),
+        only_variant=int((first & ~second).sum()),
+        only_baseline=int((~first & second).sum()),
+        neither=int((~first & ~second).sum()),
+        agree=0,
+    )
+    differences = first.astype(float) - second.astype(float)
+    assert pair.standard_error == pytest.approx(differences.std() / math.sqrt(400))
 
 
 @pytest.mark.parametrize(
@@ -155,7 +201,21 @@ def test_one_seed_has_a_difference_and_no_verdict() -> None:
     contrast = two_sides([0.8115], [0.8051])
     assert contrast.difference == pytest.approx(0.0064)
     assert (contrast.interval, contrast.p, contrast.verdict, contrast.reason) == (None, None, None, "one seed")
-    assert contrast.standard_error == pytest.approx(0.0056, abs=1e-4)
+    (pair,) = contrast.pairs
+    assert contrast.standard_error == pair.standard_error
+
+
+def test_without_the_images_one_seed_has_the_error_of_two_independent_runs() -> None:
+    results = simulated.results(seeds=1)
+    del results["pairs"]
+    means = {json.dumps(v.variant): v.estimate.mean for v in compare.variants(results) if v.estimate}
+    found = compare.contrasts(results)
+    for contrast in found:
+        sides = [means[json.dumps(side)] for side in (contrast.variant, contrast.baseline)]
+        assert contrast.standard_error == pytest.approx(math.sqrt(sum(p * (1 - p) for p in sides) / 10_000))
+    said = [sentence.text for sentence in sentences(results, found)]
+    assert len(said) == 2
+    assert all("were the two right on different images" in text for text in said)
 
 
 @pytest.mark.parametrize("broken", ["missing", "failed", "diverged"])
@@ -391,7 +451,7 @@ def test_repeats_are_averaged_before_anything_else() -> None:
 def test_a_value_at_which_a_run_diverged_has_been_tried_and_is_not_chosen() -> None:
     results = with_axis(
         [0.1, 0.01, 0.001],
-        lambda init, lr, seed: 0.8 + 0.01 * seed + (0.05 if init == "rotation" else 0),
+        lambda init, lr, seed: 0.8 + 0.01 * seed + (0.05 + 0.001 * seed if init == "rotation" else 0),
         lambda init, lr, seed: lr,  # the largest would be chosen
     )
     results["study"]["tune"] = ["lr"]

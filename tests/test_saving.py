@@ -166,7 +166,7 @@ def test_the_four_claims_of_the_write_up_each_get_their_own_kind_of_evidence() -
         results["runs"].append({**run, "id": f"matched-{seed}", "variant": longer})
     found = compare.contrasts(results)
     matched = next(item for item in sentences(results, found) if item.contrast.comparison == "compute-matched")
-    assert "random trained for 65 epochs, as many as both together" in matched.text
+    assert "random (trained for 65 epochs, as many as both together)" in matched.text
     assert matched.contrast.interval is not None
     assert "none was trained" not in " ".join(limits(results, compare.variants(results), found))
     assert f"it pays from {below.saving.pays_from} downstream trainings on" in about["Compute"]
