@@ -128,7 +128,7 @@ def new_figure(width: float, height: float, words: Sequence[str], keys: Sequence
 
     The legend's texts are set afterwards: matplotlib drops labels that begin with an underscore.
     """
-    labels = [short(word) for word in words]
+    labels = all_short(words)
     # Of 8.5 points a letter is about 5 wide; a key and its spaces take 50.
     columns = max(1, min(4, len(labels), int(72 * width / (5 * max(map(len, labels), default=1) + 50))))
     height += 0.2 * math.ceil(len(labels) / columns)
@@ -174,6 +174,12 @@ def dash_of(style: int) -> Any:
     return DASHES[(style + style // len(COLOURS)) % len(DASHES)]
 
 
+def dash_words(style: int) -> str:
+    """The dash of a style as an SVG's ``stroke-dasharray`` has it, at a stroke of 2; empty for a solid line."""
+    dash = dash_of(style)
+    return "" if dash == "solid" else " ".join(f"{2 * length:g}" for length in dash[1])
+
+
 def marker_of(style: int) -> str:
     return MARKERS[(style + style // len(COLOURS)) % len(MARKERS)]
 
@@ -187,13 +193,30 @@ def in_points(value: float, digits: int | None = None) -> str:
     return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "\N{MINUS SIGN}")
 
 
-def short(label: str) -> str:
-    return label if len(label) <= LONGEST_LABEL else label[: LONGEST_LABEL - 1] + "…"
+def short(label: str, longest: int = LONGEST_LABEL) -> str:
+    """A label of at most ``longest`` letters. What sets labels apart often stands last, so the middle is left out."""
+    if len(label) <= longest:
+        return label
+    tail = (longest - 1) * 3 // 5
+    return f"{label[: longest - 1 - tail]}…{label[-tail:]}"
 
 
-def two_lines(label: str) -> str:
-    lines = textwrap.wrap(label, LONGEST_ROW_LINE, max_lines=2, placeholder="…")
-    return "\n".join(lines)
+def all_short(labels: Sequence[str], longest: int = LONGEST_LABEL) -> list[str]:
+    """:func:`short` of each; labels that differ stay different, numbered where they must be."""
+    told = [short(label, longest) for label in labels]
+    alike: dict[str, list[str]] = {}
+    for label, word in zip(labels, told, strict=True):
+        if label not in alike.setdefault(word, []):
+            alike[word].append(label)
+    return [
+        f"{word} ({alike[word].index(label) + 1})" if len(alike[word]) > 1 else word
+        for label, word in zip(labels, told, strict=True)
+    ]
+
+
+def on_lines(label: str) -> str:
+    """A label on lines of the length that a row has room for."""
+    return "\n".join(textwrap.wrap(label, LONGEST_ROW_LINE))
 
 
 def page_svg(drawing: Drawing) -> str:

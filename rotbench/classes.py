@@ -23,7 +23,7 @@ MOST_CLASSES = 20
 #: Numbers of a table at most: a hundred classes of a few variants are still one.
 MOST_CELLS = 1200
 #: Variants that a matrix is drawn of.
-MOST_MATRICES = 12
+MOST_MATRICES = 8
 #: Confusions that are listed of a variant, and of a contrast the classes that gain and lose most.
 MOST_PAIRS = 5
 #: Variants that stand side by side as columns; of more each has a row.

@@ -11,7 +11,7 @@ from rotbench.contrast import Contrast, Variant, VariantSummary
 from rotbench.curve import scored_part
 from rotbench.partner import MATCHED, filled, matches_all
 from rotbench.transfer import transfers
-from rotbench.views import View, seed_lines, views
+from rotbench.views import View, draws_bands, seed_lines, views
 from rotbench.wording import labels_by_axis, variant_labels, varying
 
 #: Every figure that a page can have.
@@ -93,7 +93,9 @@ def drawings(
 
     for view in views(results):
         panels = curve_panels(results, variants, styles, keys, view)
-        drawn[view.name] = figures.curves(view.name, view.words, panels, seeds=view.name == "curves", x=view.x)
+        first = view.name == "curves"
+        bands = first or draws_bands(results)
+        drawn[view.name] = figures.curves(view.name, view.words, panels, seeds=first, bands=bands, x=view.x)
     pretexts = pretext_panels(results, styles)
     if pretexts:
         drawn["pretexts"] = figures.curves("pretexts", "Pretext score by epoch", pretexts, alone=True)
@@ -115,11 +117,16 @@ def _row_label(contrast: Contrast, labels: Mapping[str, str], by_axis: Mapping[s
 
 
 def series_of(summaries: Sequence[VariantSummary], labels: Mapping[str, str]) -> list[dict[str, Any]]:
-    """The downstream variants in the study's order: the key that is in the ids of figures, label and style of each."""
+    """The downstream variants in the study's order: the key that is in the ids of figures, label, colour and dash."""
     variants = [summary.variant for summary in summaries]
     styles = styles_of(variants)
     return [
-        {"key": f"v{place}", "label": labels[as_written(variant)], "style": styles[as_written(variant)]}
+        {
+            "key": f"v{place}",
+            "label": labels[as_written(variant)],
+            "colour": styles[as_written(variant)] % len(canvas.COLOURS),
+            "dash": canvas.dash_words(styles[as_written(variant)]),
+        }
         for place, variant in enumerate(variants)
     ]
 

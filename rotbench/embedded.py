@@ -6,6 +6,7 @@ JSON in the element ``results``.
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
 import math
@@ -21,6 +22,9 @@ Results = dict[str, Any]
 #: The digits that the page keeps of what is drawn but not compared; test accuracies keep all.
 ROUNDED = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "test_loss", "lr", "seconds")
 DIGITS = 5
+
+#: What many runs have in common, by its place in a run: a page carries each different value once, in ``shared``.
+SHARED = (("variant",), ("settings",), ("versions",), ("provenance", "data"), ("provenance", "cost"))
 
 _NUMBER = re.compile(r"\d+(?:\.\d+)?(?:e[-+]?\d+)?")
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
@@ -41,13 +45,13 @@ def tidied(results: Results) -> Results:
             return [tidy(item) for item in value]
         return value
 
-    copy: Results = tidy(results)
-    for run in copy["runs"]:
+    tidied_up: Results = tidy(results)
+    for run in tidied_up["runs"]:
         for entry in run["history"]:
             for key in ROUNDED:
                 if isinstance(entry.get(key), float):
                     entry[key] = float(f"{entry[key]:.{DIGITS}g}")
-    return copy
+    return tidied_up
 
 
 def embedded(results: Results, pictured: Sequence[str], errors: Collection[int] = ()) -> Results:
@@ -58,6 +62,7 @@ def embedded(results: Results, pictured: Sequence[str], errors: Collection[int] 
     """
     shown = dict(results)
     shown["runs"] = [_embedded_run(run, run["id"] in pictured) for run in results["runs"]]
+    shown["shared"] = _take_out_shared(shown["runs"])
     if "error_images" in results:
         shown["error_images"] = [
             {key: value for key, value in image.items() if key != "png" or place not in errors}
@@ -71,18 +76,71 @@ def _embedded_run(run: Run, pictured: bool) -> Run:
     return {key: by_column(value) if key == "history" else value for key, value in run.items() if key not in left_out}
 
 
+def _take_out_shared(runs: Sequence[Run]) -> list[Any]:
+    """The different values of what runs share, each replaced in the runs by its place in this list."""
+    values: list[Any] = []
+    places: dict[str, int] = {}
+    for run in runs:
+        for *outer, name in SHARED:
+            holder = run
+            for key in outer:
+                holder[key] = dict(holder.get(key, {}))
+                holder = holder[key]
+            if name in holder:
+                written = json.dumps(holder[name], sort_keys=False)
+                if written not in places:
+                    places[written] = len(values)
+                    values.append(holder[name])
+                holder[name] = places[written]
+    return values
+
+
+def _put_back_shared(runs: Sequence[Run], values: Sequence[Any]) -> None:
+    """The inverse of :func:`_take_out_shared`; pages of earlier versions have nothing to put back."""
+    for run in runs:
+        for *outer, name in SHARED:
+            holder = run
+            for key in outer:
+                holder = holder.get(key, {})
+            if isinstance(holder.get(name), int):
+                # Each run gets its own, as if it had been read from a file of its own.
+                holder[name] = copy.deepcopy(values[holder[name]])
+
+
 def by_column(history: Sequence[Mapping[str, Any]]) -> Any:
-    """``[{"epoch": 1, ..}, ..]`` as ``{"epoch": [1, ..], ..}``; a history whose entries differ in keys stays a list."""
+    """``[{"epoch": 1, ..}, ..]`` as ``{"epoch": 2, "lr": [..], ..}``; one whose entries differ in keys stays a list.
+
+    A column is a list; or, where that is shorter, a number n for 1, 2, .. n; or ``{"of": values, "times": counts}``.
+    """
     if not history or any(entry.keys() != history[0].keys() for entry in history):
         return history
-    return {key: [entry[key] for entry in history] for key in history[0]}
+    return {key: _short_column([entry[key] for entry in history]) for key in history[0]}
+
+
+def _short_column(values: list[Any]) -> Any:
+    if all(type(value) is int for value in values) and values == list(range(1, len(values) + 1)):
+        return len(values)
+    # Written, since 1, 1.0 and true are equal and are not the same.
+    runs = [(value, len(list(same))) for value, same in itertools.groupby(map(json.dumps, values))]
+    if 3 * len(runs) > len(values):
+        return values
+    return {"of": [json.loads(value) for value, _ in runs], "times": [count for _, count in runs]}
+
+
+def _whole_column(column: Any) -> list[Any]:
+    if isinstance(column, int):
+        return list(range(1, column + 1))
+    if isinstance(column, Mapping):
+        return [value for value, count in zip(column["of"], column["times"], strict=True) for _ in range(count)]
+    return list(column)
 
 
 def by_epoch(history: Any) -> Any:
     """The inverse of :func:`by_column`."""
     if not isinstance(history, Mapping):
         return history
-    return [dict(zip(history, values, strict=True)) for values in zip(*history.values(), strict=True)]
+    columns = {key: _whole_column(column) for key, column in history.items()}
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
 @dataclass(frozen=True)
@@ -135,6 +193,7 @@ def results_of_page(page: str) -> Results:
     reader.feed(page)
     reader.close()
     results: Results = json.loads(reader.results)
+    _put_back_shared(results["runs"], results.pop("shared", []))
     for place, run in enumerate(results["runs"]):
         run["history"] = by_epoch(run["history"])
         log = reader.logs.get(place, "")

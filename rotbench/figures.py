@@ -16,9 +16,11 @@ from scipy.optimize import isotonic_regression
 
 from rotbench.canvas import (
     GREY,
+    LONGEST_ROW_LINE,
     MARKERS,
     Drawing,
     Percent,
+    all_short,
     colour_of,
     dash_of,
     in_points,
@@ -26,10 +28,10 @@ from rotbench.canvas import (
     marker_of,
     new_figure,
     note,
+    on_lines,
     percent,
     plain_axes,
     short,
-    two_lines,
 )
 from rotbench.inference import Estimate, mean_interval
 
@@ -147,9 +149,16 @@ def mean_places(lines: Sequence[Line]) -> list[float]:
 
 @laid_out
 def curves(
-    name: str, title: str, panels: Sequence[Panel], *, alone: bool = False, seeds: bool = True, x: str = "epoch"
+    name: str,
+    title: str,
+    panels: Sequence[Panel],
+    *,
+    alone: bool = False,
+    seeds: bool = True,
+    bands: bool = True,
+    x: str = "epoch",
 ) -> Drawing:
-    """The mean over seeds and its 95 % t band; where ``seeds``, and there are not too many, a thin line a seed.
+    """The mean over seeds, where ``bands`` its 95 % t band; where ``seeds``, and these are not too many, a line a seed.
 
     ``alone`` says that each panel has a scale of its own; otherwise all share one. ``x`` is what the lines' places
     are: ``"epoch"``, ``"images"`` or ``"seconds"``.
@@ -169,7 +178,7 @@ def curves(
     for axes in list(grid.flat)[len(panels) :]:
         axes.remove()
     for place, (axes, panel) in enumerate(zip(grid.flat, panels, strict=False)):
-        _curve_panel(axes, panel, seeds, titles)
+        _curve_panel(axes, panel, seeds, bands, titles)
         _scale(axes, [panel] if alone else panels, seeds)
         _run_of(axes, [panel] if alone else panels, x)
         if place % columns == 0 or alone:
@@ -185,7 +194,7 @@ def draws_seeds(panels: Sequence[Panel]) -> bool:
     return sum(len(series.lines) for panel in panels for series in panel.series) <= MOST_SEED_LINES
 
 
-def _curve_panel(axes: Axes, panel: Panel, seeds: bool, titles: dict[str, str]) -> None:
+def _curve_panel(axes: Axes, panel: Panel, seeds: bool, bands: bool, titles: dict[str, str]) -> None:
     def said(value: float) -> str:
         return percent(value, 1) if panel.per_cent else f"{value:.4g}"
 
@@ -212,9 +221,10 @@ def _curve_panel(axes: Axes, panel: Panel, seeds: bool, titles: dict[str, str]) 
         means = [point.mean for point in mean]
         every = max(1, len(mean) // 8)
         (main,) = axes.plot(places, means, color=colour, linestyle=dash, linewidth=1.8, gid=gid)
-        main.set(marker=marker_of(series.style), markersize=3.5, markevery=((len(mean) - 1) % every, every))
+        if bands:
+            main.set(marker=marker_of(series.style), markersize=3.5, markevery=((len(mean) - 1) % every, every))
         titles[gid] = f"{series.label}, mean of {mean[-1].n}, {said(means[-1])} at epoch {len(mean)}"
-        if mean[0].n > 1:
+        if bands and mean[0].n > 1:
             gid = f"{series.key}-band"
             lows, highs = zip(*(point.interval or (point.mean, point.mean) for point in mean), strict=True)
             axes.fill_between(places, lows, highs, color=colour, alpha=0.14, linewidth=0, gid=gid)
@@ -286,7 +296,7 @@ def _direct_labels(axes: Axes, panel: Panel) -> None:
     moved = any(abs(at - y) > 0.3 * step for at, (_, y, _) in zip(places, ends, strict=True))
     for at, (x, y, series) in zip(places, ends, strict=True):
         leader = {"arrowstyle": "-", "color": colour_of(series.style), "linewidth": 0.7, "shrinkA": 0, "shrinkB": 2}
-        axes.annotate(
+        told = axes.annotate(
             series.label,
             (x, y),
             xytext=(18 if moved else 6, at),
@@ -294,8 +304,11 @@ def _direct_labels(axes: Axes, panel: Panel) -> None:
             va="center",
             fontsize=8,
             annotation_clip=False,
+            gid=f"{series.key}-label",
             arrowprops=leader | {"relpos": (0, 0.5)} if moved else None,
         )
+        if told.arrow_patch is not None:
+            told.arrow_patch.set_gid(f"{series.key}-leader")
 
 
 def _apart(wanted: Sequence[float], step: float, low: float, high: float) -> list[float]:
@@ -412,7 +425,8 @@ def _row_figure(
         )
         titles[f"{row.key}-mean"] = f"{row.label}: mean of {row.estimate.n}, {mean}"
         note(axes, mean, (1, place), ("axes fraction", "data"), (8, 0), va="center", size=8.5 if close else 9)
-    labels = [short(row.label) if close else two_lines(row.label) for row in rows]
+    told = [row.label for row in rows]
+    labels = all_short(told) if close else [on_lines(label) for label in all_short(told, 2 * LONGEST_ROW_LINE)]
     axes.set_yticks(range(len(rows)), labels=labels, fontsize=8.5 if close else 9.5)
     for text, row in zip(axes.get_yticklabels(), rows, strict=True):
         text.set_fontweight("bold" if row.is_baseline else "normal")

@@ -215,7 +215,9 @@ def _accuracy(item: VariantSummary) -> str:
     mean = points(item.estimate.mean, sign=False)
     if item.estimate.interval is not None:
         return f"{mean} ({span(item.estimate.interval)})"
-    return mean if item.standard_error is None else f"{mean} (one seed; test set ±{100 * item.standard_error:.3g})"
+    if item.standard_error is None:
+        return mean
+    return f"{mean} (one seed; binomial standard error {100 * item.standard_error:.2f})"
 
 
 def _estimate(estimate: Estimate | None) -> str:

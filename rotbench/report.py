@@ -38,7 +38,7 @@ from rotbench.tables import (
     troubled,
 )
 from rotbench.trained import TrainedPhase, trained_words
-from rotbench.views import draws_seeds, views
+from rotbench.views import draws_bands, draws_seeds, views
 from rotbench.wording import (
     exact,
     millions,
@@ -102,6 +102,7 @@ def render(results: Results) -> str:
         series=series_of(summaries, labels),
         views=views(results),
         curve_tables=curve_tables(results, labels),
+        bands_drawn=draws_bands(results),
         seeds_drawn={kind: draws_seeds(results, kind) for kind in ("downstream", "pretext")},
         pretext_rows=shown,
         pretext_table=pretext_table(results),
@@ -122,6 +123,7 @@ def render(results: Results) -> str:
         precisions=distinct(runs, "precision"),
         threads=sorted({run["provenance"]["threads"] for run in runs if "threads" in run["provenance"]}),
         data=distinct([run["provenance"] for run in runs], "data"),
+        undrawn=[labels[as_written(item.variant)] for item in summaries if item.estimate is None],
         counts={
             status: sum(run["status"] == status for run in runs) for status in ("done", "failed", "skipped", "missing")
         },

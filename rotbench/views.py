@@ -13,6 +13,9 @@ from rotbench.compare import Results, Run
 from rotbench.curve import scored_part
 from rotbench.figures import MOST_SEED_LINES, Line
 
+#: With more variants than this the views beyond the first have means alone.
+MOST_BANDS = 8
+
 X = Literal["epoch", "images", "seconds"]
 
 
@@ -59,6 +62,11 @@ def views(results: Results) -> list[View]:
             for lines in (seed_lines(runs, view.measure, view.x) for runs in groups)
         )
     ]
+
+
+def draws_bands(results: Results) -> bool:
+    """Whether the further views have bands and marks, which of many variants would be most of a page's bytes."""
+    return len(compare.by_variant(results["runs"], "downstream")) <= MOST_BANDS
 
 
 def draws_seeds(results: Results, kind: str = "downstream") -> bool:

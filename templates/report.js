@@ -398,9 +398,22 @@ function wholeLog(text) {
   });
   return lines.map((line) => `${line}\n`).join("");
 }
+// What many runs have in common stands in a list of its own, and a run has its place there.
+const shared = results.shared ?? [];
+delete results.shared;
+const putBack = (holder, key) => {
+  if (typeof holder?.[key] === "number") holder[key] = shared[holder[key]];
+};
+// A column of a history that repeats itself is told shorter: how far it counts, or how often each value stands.
+function wholeColumn(column) {
+  if (typeof column === "number") return Array.from({ length: column }, (_, at) => at + 1);
+  return Array.isArray(column) ? column : column.of.flatMap((value, at) => Array(column.times[at]).fill(value));
+}
 results.runs.forEach((run, place) => {
+  for (const key of ["variant", "settings", "versions"]) putBack(run, key);
+  for (const key of ["data", "cost"]) putBack(run.provenance, key);
   if (!Array.isArray(run.history)) {
-    const columns = Object.entries(run.history);
+    const columns = Object.entries(run.history).map(([key, column]) => [key, wholeColumn(column)]);
     run.history = (columns[0]?.[1] ?? []).map((_, at) => Object.fromEntries(columns.map(([key, values]) => [key, values[at]])));
   }
   const log = document.querySelector(`pre[data-log="${place}"]`);

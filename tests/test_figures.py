@@ -102,8 +102,23 @@ def test_a_name_is_drawn_as_text(label: str) -> None:
 
 def test_a_long_name_is_cut_where_it_would_push_the_axes_aside() -> None:
     drawn = all_figures("rotation with a great many options, all of them written out in full")
-    assert "rotation with a great many options, all of …" in texts(drawn["curves"])
-    assert {"rotation with a great many", "options, all of them…"} <= set(texts(drawn["finals"]))
+    cut = "rotation with a gr… them written out in full"
+    assert len(cut) == canvas.LONGEST_LABEL
+    assert cut in texts(drawn["curves"])
+    assert {"rotation with a great", "many op…, all of them written", "out in full"} <= set(texts(drawn["finals"]))
+
+
+def test_labels_that_are_cut_stay_apart() -> None:
+    """Rows of many axes differ in their middle, their end, or in both; none may look like another."""
+    labels = [
+        f"rotation / below / lr {lr} / labels_per_class {k} / stem imagenet" for lr in (0.1, 0.01) for k in (9, 99)
+    ]
+    for longest in (20, 28, 44):
+        told = canvas.all_short([*labels, labels[0]], longest)
+        assert len(set(told)) == len(labels)
+        assert told[0] == told[-1]
+        assert all(len(word.partition(" (")[0]) <= longest for word in told)
+    assert canvas.all_short(["random", "rotation"]) == ["random", "rotation"]
 
 
 def test_the_mean_ends_where_the_first_finished_seed_stopped() -> None:

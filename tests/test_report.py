@@ -152,10 +152,15 @@ def test_the_answer_in_words() -> None:
 
 
 def test_one_seed_gets_the_test_sets_error_and_no_verdict() -> None:
-    page = Page(report.render(simulated.results(seeds=1)))
+    results = simulated.results(seeds=1)
+    page = Page(report.render(results))
     assert "no verdict: rotation is" in page.text
-    said = r"The test set's binomial standard error of this difference is 0\.5[67] points \(10,000 images\)"
-    assert re.search(rf"from one seed\. {said}", page.text)
+    for pair in results["pairs"]:
+        apart, lead = pair["only_variant"] + pair["only_baseline"], pair["only_variant"] - pair["only_baseline"]
+        error = f"{100 * math.sqrt(apart - lead**2 / 10_000) / 10_000:.2f}"
+        said = f"The test set's binomial standard error of this difference is {error} points (10,000 images)"
+        assert f"from one seed. {said}" in page.text
+    assert len(results["pairs"]) == 2
     assert "it says nothing about other seeds" in page.text
     assert "t interval 1" not in page.text
 
@@ -251,6 +256,8 @@ def test_histories_go_by_column_and_nothing_stands_in_the_page_twice() -> None:
     held = json.loads(html.partition('id="results">')[2].partition("</script>")[0])
     for run, whole in zip(held["runs"], results["runs"], strict=True):
         assert run["history"]["test_accuracy"] == [entry["test_accuracy"] for entry in whole["history"]]
+        assert run["history"]["epoch"] == 3
+        assert run["history"]["seconds"] == {"of": [11.25], "times": [3]}
         assert list(run["history"]) == list(whole["history"][0])
         assert not {"log", "pictures"} & set(run) - ({"pictures"} if not whole.get("pictures") else set())
     for image in results["error_images"]:
@@ -450,7 +457,9 @@ def test_tables_have_captions_and_scoped_headers_and_figures_names() -> None:
     page = Page(finished_page())
     assert len(page.all("table")) == len(page.all("caption")) >= 8
     assert all(attrs.get("scope") in ("col", "row") for attrs in page.all("th"))
-    assert [attrs["role"] for attrs in page.all("svg")] == ["img"] * len(drawings.NAMES)
+    figures = [attrs for attrs in page.all("svg") if attrs.get("class") == "figure"]
+    assert [attrs["role"] for attrs in figures] == ["img"] * len(drawings.NAMES)
+    assert all(attrs.get("aria-hidden") for attrs in page.all("svg") if attrs not in figures)
     identities = [attrs["id"] for _, attrs in page.elements if "id" in attrs]
     assert len(identities) == len(set(identities))
     headings = [int(tag[1]) for tag, _ in page.elements if re.fullmatch("h[1-6]", tag)]
