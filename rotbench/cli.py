@@ -247,12 +247,15 @@ def export(out: Path, source: Path | None, to: Path) -> None:
 
 def results_in(out: Path) -> dict[str, Any]:
     """The results of the study in a folder. Raises :class:`~rotbench.errors.BadInput` where there is none."""
+    from rotbench.redraw import JSON, PAGE
     from rotbench.results import collect
 
     try:
         return collect(Store(out))
     except FileNotFoundError:
-        raise BadInput(f"{out} holds no study", "Give the results folder of one with --out.") from None
+        found = next((name for name in (JSON, PAGE) if (out / name).exists()), None)
+        todo = f"Draw it again with --from {out / found}, or give" if found else "Give"
+        raise BadInput(f"{out} holds no study", f"{todo} the results folder of one with --out.") from None
 
 
 @cli.command()

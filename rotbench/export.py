@@ -19,7 +19,7 @@ from rotbench.compare import Results
 from rotbench.drawings import drawings
 from rotbench.embedded import tidied
 from rotbench.errors import BadInput
-from rotbench.manuscript import comma_separated, contrast_table, final_table, latex, markdown
+from rotbench.manuscript import comma_separated, latex, markdown, paper_tables
 from rotbench.methods import methods
 from rotbench.store import to_json
 from rotbench.system import lacking, write_durably
@@ -35,15 +35,12 @@ def exported(results: Results) -> dict[str, bytes]:
     summaries, contrasts = compare.variants(results), compare.contrasts(results)
     variants = [summary.variant for summary in summaries]
     labels, axes = variant_labels(variants), varying(variants)
-    tables = (
-        final_table(axes, final_rows(results, summaries, contrasts, labels)),
-        contrast_table(contrasts, labels),
-    )
     files: dict[str, bytes] = {}
-    for table in tables:
+    for table in paper_tables(axes, final_rows(results, summaries, contrasts, labels), contrasts, labels):
         files[f"{table.name}.md"] = markdown(table).encode()
         files[f"{table.name}.tex"] = latex(table).encode()
-        files[f"{table.name}.csv"] = comma_separated(table).encode()
+        if table.exact:
+            files[f"{table.name}.csv"] = comma_separated(table).encode()
     for name, drawing in drawings(results, summaries, contrasts, labels).items():
         files[f"figures/{name}.svg"] = svg_file(drawing)
         files[f"figures/{name}.pdf"] = pdf_file(drawing)
@@ -59,6 +56,8 @@ def write_export(files: Mapping[str, bytes], folder: Path) -> None:
     Raises :class:`~rotbench.errors.BadInput` where that would write over a file that export did not write, or that was
     changed since; then nothing is written.
     """
+    if (folder / "study.json").exists():
+        raise BadInput(f"{folder} is a results folder", "Give another folder with --to.")
     if folder.exists() and not folder.is_dir():
         raise BadInput(f"{folder} is not a folder", "Give another folder with --to.")
     listed = _listed(folder)

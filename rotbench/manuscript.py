@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,9 +24,18 @@ from rotbench.wording import millions, p_value, points, span
 #: What Markdown takes for more than a letter.
 _MARKUP = re.compile(r"([\\`*_\[\]<>|$~])")
 #: What LaTeX's usual fonts lack or show as something else; pandas escapes the rest.
-_IN_LATEX = {"\N{MINUS SIGN}": "$-$", "\N{NO-BREAK SPACE}": "~", "<": "$<$", ">": "$>$", "\N{EN DASH}": "--"}
+_IN_LATEX = {
+    "\N{MINUS SIGN}": "$-$",
+    "\N{NO-BREAK SPACE}": "~",
+    "<": "$<$",
+    ">": "$>$",
+    "\N{EN DASH}": "--",
+    "\N{DAGGER}": "$\\dagger$",
+}
 
 _NONE = "\N{EN DASH}"
+#: Marks a verdict that a test without normality cannot confirm at this number of seeds.
+ASSUMING = "\N{DAGGER}"
 
 
 @dataclass(frozen=True)
@@ -52,63 +61,144 @@ class TextTable:
         return list(zip(*(column.cells for column in self.columns), strict=True))
 
 
+def paper_tables(
+    axes: Sequence[str], finals: Sequence[FinalRow], contrasts: Sequence[Contrast], labels: Mapping[str, str]
+) -> tuple[TextTable, ...]:
+    """The tables of a study, each narrow enough for a page: what was found, then what it cost and how it came about.
+
+    ``axes`` name what :attr:`FinalRow.axes` tells, ``labels`` name variants by ``as_written``. Tables without rows, and
+    those of which nothing is known, are left out.
+    """
+    tables = (final_table(axes, finals), cost_table(axes, finals), contrast_table(contrasts, labels))
+    made = (*tables, course_table(contrasts, labels))
+    return tuple(table for table in made if table.columns and table.rows)
+
+
 def final_table(axes: Sequence[str], finals: Sequence[FinalRow]) -> TextTable:
-    """The final accuracies, a row a variant; ``axes`` name what :attr:`FinalRow.axes` tells."""
+    """The final accuracies, a row a variant."""
     summaries = [row.summary for row in finals]
-    contrasts = [row.contrast for row in finals]
-    columns = [
-        *(Column(axis, tuple(row.axes[place] for row in finals), False) for place, axis in enumerate(axes)),
-        Column("seeds", tuple(f"{item.n} of {item.planned}" for item in summaries)),
-        Column("accuracy (%)", tuple(_accuracy(item) for item in summaries)),
-        Column("difference (points)", tuple(_difference(row.contrast, row.is_baseline) for row in finals)),
-        Column("p (Holm)", tuple(_p(item.p_holm if item else None) for item in contrasts)),
-        Column("verdict", tuple(_verdict(row) for row in finals), False),
-        Column("after epoch 1 (%)", tuple(_points(item.first_epoch) for item in summaries)),
-        Column("level reached", tuple(row.reached.words if row.reached else _NONE for row in finals), False),
-        Column(
-            "trainable parameters",
-            tuple(_told(millions, item.trainable_parameters) for item in summaries),
-        ),
-        Column("training (s)", tuple(_significant(item.train_seconds) for item in summaries)),
-        Column("TFLOP", tuple(_flops(item.training_flops) for item in summaries)),
-        Column("TFLOP with pretraining", tuple(_flops(_with_pretraining(item)) for item in summaries)),
-        Column("pays from (trainings)", tuple(_pays(row) for row in finals)),
-    ]
-    return TextTable(
-        "final",
-        "Final test accuracy: mean over seeds and its 95 % t interval. Difference to the baseline: mean of the paired "
-        "differences in percentage points and its 95 % t interval; p of the paired t test after Holm.",
-        _filled(columns, len(axes)),
-        tuple(_final_values(axes, row) for row in finals),
+    columns = _filled(
+        [
+            *_named(axes, finals),
+            Column("seeds", tuple(f"{item.n} of {item.planned}" for item in summaries)),
+            Column("accuracy (%)", tuple(_accuracy(item) for item in summaries)),
+            Column("difference (points)", tuple(_difference(row.contrast, row.is_baseline) for row in finals)),
+            Column("p (Holm)", tuple(_holm(row.contrast) for row in finals)),
+            Column("verdict", tuple(_verdict(row) for row in finals), False),
+        ],
+        len(axes),
     )
+    heads = {column.head for column in columns}
+    seeds = any(item.estimate and item.estimate.interval for item in summaries)
+    paired = any(row.contrast and row.contrast.interval for row in finals)
+    told = [f"Final test accuracy{': mean over seeds and its 95 % t interval' if seeds else ''}."]
+    if "difference (points)" in heads:
+        interval = ": mean of the paired differences and its 95 % t interval" if paired else ""
+        told.append(f"Difference to the baseline in percentage points{interval}.")
+    if "p (Holm)" in heads:
+        told.append("p of the paired t test after Holm.")
+    told += _marked(row.contrast for row in finals)
+    return TextTable("final", " ".join(told), columns, tuple(_final_values(axes, row) for row in finals))
+
+
+def cost_table(axes: Sequence[str], finals: Sequence[FinalRow]) -> TextTable:
+    """What the variants cost and how soon they got there, a row each."""
+    summaries = [row.summary for row in finals]
+    columns = _filled(
+        [
+            *_named(axes, finals),
+            Column("after epoch 1 (%)", tuple(_points(item.first_epoch) for item in summaries)),
+            Column("level reached", tuple(row.reached.words if row.reached else _NONE for row in finals), False),
+            Column("trainable", tuple(_told(millions, item.trainable_parameters) for item in summaries)),
+            Column("training (s)", tuple(_significant(item.train_seconds) for item in summaries)),
+            Column("TFLOP", tuple(_flops(item.training_flops) for item in summaries)),
+            Column("with pretraining", tuple(_flops(_with_pretraining(item)) for item in summaries)),
+            Column("pays from", tuple(_pays(row) for row in finals)),
+        ],
+        len(axes),
+    )
+    meant = {
+        "level reached": "Level reached: the epoch from which the curve stays at or above the accuracy at which the "
+        "baseline ends, median over seeds.",
+        "TFLOP": "TFLOP: of all training steps of one run, and with the pretraining that it rests on.",
+        "pays from": "Pays from: the number of downstream trainings whose savings on the way to that accuracy exceed "
+        "the cost of pretraining.",
+    }
+    heads = [column.head for column in columns]
+    told = [words for head, words in meant.items() if head in heads]
+    known = len(columns) > len(axes)
+    return TextTable("cost", " ".join(["Start and cost of the variants.", *told]), columns if known else (), ())
 
 
 def contrast_table(contrasts: Sequence[Contrast], labels: Mapping[str, str]) -> TextTable:
-    """The paired contrasts, a row each; ``labels`` name variants by ``as_written``."""
+    """The paired contrasts, a row each."""
     family = sum(item.p_holm is not None for item in contrasts)
-    columns = [
+    plain = all(item.comparison == "same settings" for item in contrasts)
+    columns = _filled(
+        [
+            *_sides(contrasts, labels),
+            Column("compared", tuple(_NONE if plain else _compared(item) for item in contrasts), False),
+            Column("seeds", tuple(f"{item.n} of {item.planned}" for item in contrasts)),
+            Column("difference (points)", tuple(_difference(item, False) for item in contrasts)),
+            Column("p (Holm)", tuple(_holm(item) for item in contrasts)),
+            Column("verdict", tuple(_judged(item) for item in contrasts), False),
+            Column("why none", tuple(_reason(item) for item in contrasts), False),
+        ],
+        2,
+    )
+    told = ["Paired contrasts: difference in percentage points."]
+    if any(item.interval for item in contrasts):
+        told = ["Paired contrasts: mean difference in percentage points and its 95 % t interval."]
+    if any(column.head == "p (Holm)" for column in columns):
+        told.append(f"p of the paired t test{f' after Holm over {family} contrasts' if family > 1 else ''}.")
+    told += _marked(contrasts)
+    return TextTable("contrasts", " ".join(told), columns, tuple(_contrast_values(item, labels) for item in contrasts))
+
+
+def course_table(contrasts: Sequence[Contrast], labels: Mapping[str, str]) -> TextTable:
+    """What the curves of the contrasts tell and what else was computed of them, a row each."""
+    columns = _filled(
+        [
+            *_sides(contrasts, labels),
+            Column("p (sign flip)", tuple(_p(item.p) for item in contrasts)),
+            Column("seeds for the margin", tuple(_seeds(item) for item in contrasts)),
+            Column("after epoch 1 (points)", tuple(_estimate(item.at_start) for item in contrasts)),
+            Column("level reached", tuple(_reached(item) for item in contrasts)),
+            Column("epochs saved", tuple(_told("{:g}".format, _saved(item)) for item in contrasts)),
+            Column("pays from", tuple(_told("{:,}".format, _pays_from(item)) for item in contrasts)),
+        ],
+        2,
+    )
+    meant = {
+        "p (sign flip)": "p of the exact sign-flip test, uncorrected.",
+        "seeds for the margin": "Seeds for the margin: the number at which a paired t test at 5 % would see a "
+        "difference of the margin with 80 % power, for the observed spread and for the limits between which the true "
+        "one lies with 80 % confidence.",
+        "level reached": "Level reached: the epoch from which a curve stays at or above the accuracy at which the "
+        "baseline ends, median over seeds.",
+        "pays from": "Pays from: the number of downstream trainings from which on what is saved exceeds what "
+        "pretraining cost.",
+    }
+    heads = [column.head for column in columns]
+    told = [words for head, words in meant.items() if head in heads]
+    known = len(columns) > 2
+    return TextTable("course", " ".join(["Beside the contrasts.", *told]), columns if known else (), ())
+
+
+def _named(axes: Sequence[str], finals: Sequence[FinalRow]) -> list[Column]:
+    return [Column(axis, tuple(row.axes[place] for row in finals), False) for place, axis in enumerate(axes)]
+
+
+def _sides(contrasts: Sequence[Contrast], labels: Mapping[str, str]) -> list[Column]:
+    return [
         Column("variant", tuple(labels[as_written(item.variant)] for item in contrasts), False),
         Column("against", tuple(labels[as_written(item.baseline)] for item in contrasts), False),
-        Column("compared", tuple(_compared(item) for item in contrasts), False),
-        Column("seeds", tuple(f"{item.n} of {item.planned}" for item in contrasts)),
-        Column("difference (points)", tuple(_difference(item, False) for item in contrasts)),
-        Column("p (Holm)", tuple(_p(item.p_holm) for item in contrasts)),
-        Column("p (sign flip)", tuple(_p(item.p) for item in contrasts)),
-        Column("verdict", tuple(_judged(item) for item in contrasts), False),
-        Column("why none", tuple(_reason(item) for item in contrasts), False),
-        Column("after epoch 1 (points)", tuple(_estimate(item.at_start) for item in contrasts)),
-        Column("baseline's level reached (epoch)", tuple(_reached(item) for item in contrasts)),
-        Column("epochs saved", tuple(_told("{:g}".format, _saved(item)) for item in contrasts)),
-        Column("pays from (trainings)", tuple(_told("{:,}".format, _pays_from(item)) for item in contrasts)),
-        Column("seeds for the margin", tuple(_seeds(item) for item in contrasts)),
     ]
-    return TextTable(
-        "contrasts",
-        "Paired contrasts: mean difference in percentage points and its 95 % t interval; p of the paired t test"
-        f"{f' after Holm over {family} contrasts' if family > 1 else ''}; p of the exact sign-flip test, uncorrected.",
-        _filled(columns, 2),
-        tuple(_contrast_values(item, labels) for item in contrasts),
-    )
+
+
+def _marked(contrasts: Iterable[Contrast | None]) -> list[str]:
+    """What the mark of a verdict means, where there is one."""
+    return [f"{ASSUMING}: assuming normal differences."] if any(c and c.assumes_normality for c in contrasts) else []
 
 
 def _filled(columns: Sequence[Column], always: int) -> tuple[Column, ...]:
@@ -121,9 +211,12 @@ def _filled(columns: Sequence[Column], always: int) -> tuple[Column, ...]:
 def copies(tables: Sequence[TextTable]) -> dict[str, dict[str, str]]:
     """Each table as text, by its name and by the name of the language."""
     return {
-        table.name: {"markdown": markdown(table), "latex": latex(table), "csv": comma_separated(table)}
+        table.name: {
+            "markdown": markdown(table),
+            "latex": latex(table),
+            **({"csv": comma_separated(table)} if table.exact else {}),
+        }
         for table in tables
-        if table.exact
     }
 
 
@@ -244,7 +337,12 @@ def _verdict(row: FinalRow) -> str:
 def _judged(item: Contrast) -> str:
     if item.verdict is None:
         return _NONE
-    return f"{item.verdict}, assuming normal differences" if item.assumes_normality else item.verdict
+    return f"{item.verdict}{ASSUMING}" if item.assumes_normality else item.verdict
+
+
+def _holm(item: Contrast | None) -> str:
+    """p where there is a verdict: without one it would be read as one."""
+    return _p(item.p_holm) if item is not None and item.verdict is not None else _NONE
 
 
 def _reason(item: Contrast) -> str:

@@ -22,7 +22,7 @@ from rotbench.drawings import NAMES, drawings, series_of
 from rotbench.embedded import embedded, results_of_page, slim_log, tidied
 from rotbench.evidence import proof, seed_rows
 from rotbench.limits import changes_of_seeds, limits
-from rotbench.manuscript import contrast_table, copies, final_table
+from rotbench.manuscript import copies, paper_tables
 from rotbench.references import reference_rows
 from rotbench.resources import templates_folder
 from rotbench.tables import (
@@ -96,7 +96,7 @@ def render(results: Results) -> str:
         least_p=min((2.0 ** (1 - contrast.n) for contrast in contrasts if contrast.p is not None), default=None),
         margin=study.get("margin", inference.MARGIN),
         finals=finals,
-        copies=copies([final_table(axes, finals), contrast_table(contrasts, labels)]),
+        copies=copies(paper_tables(axes, finals, contrasts, labels)),
         # Our own SVG, its texts escaped.
         figures={name: Markup(page_svg(drawn[name]) if name in drawn else "") for name in NAMES},  # noqa: S704
         series=series_of(summaries, labels),

@@ -172,7 +172,7 @@ function readable(region) {
   });
   if (!series.length) return;
 
-  const rows = [...table.tBodies[0].rows].sort((a, b) => a.cells[0].dataset.value - b.cells[0].dataset.value);
+  const rows = [...table.tBodies[0].rows];
   const first = make("b");
   const values = make("span");
   const reading = make("p", { className: "reading" }, first, values);

@@ -83,7 +83,9 @@ def test_markdown_and_latex_say_what_the_page_says() -> None:
     last = {kind: dict(zip(rows[0], rows[-1], strict=True)) for kind, rows in said.items()}
     assert last["md"]["accuracy (%)"] == "63.7 (63.0 to 64.3)"
     assert last["md"]["difference (points)"] == "+18.1 (17.2 to 18.9)"
-    assert last["md"]["verdict"] == "higher, assuming normal differences"
+    assert last["md"]["verdict"] == "higher\N{DAGGER}"
+    assert "\N{DAGGER}: assuming normal differences" in files["final.md"]
+    assert "higher$\\dagger$" in files["final.tex"]
     assert "63.7 % 63.0 to 64.3" in page
     assert "+18.1 17.2 to 18.9" in page
     assert [cell.strip() for cell in said["tex"][-1]][:5] == [
@@ -100,7 +102,7 @@ def test_the_page_carries_the_very_texts_of_the_export() -> None:
     files, html = texts(results), render(results)
     blocks = dict(re.findall(r'<pre data-copy="\w+" id="copy-([\w-]+)"[^>]*>(.*?)</pre>', html, re.DOTALL))
     endings = {"markdown": "md", "latex": "tex", "csv": "csv"}
-    assert len(blocks) == 6
+    assert len(blocks) == 10
     for name, text in blocks.items():
         which, _, language = name.partition("-")
         plain = text.replace("&lt;", "<").replace("&gt;", ">").replace("&#39;", "'").replace("&#34;", '"')

@@ -105,7 +105,7 @@ def test_a_long_name_is_cut_where_it_would_push_the_axes_aside() -> None:
     cut = "rotation with a gr… them written out in full"
     assert len(cut) == canvas.LONGEST_LABEL
     assert cut in texts(drawn["curves"])
-    assert {"rotation with a great", "many op…, all of them written", "out in full"} <= set(texts(drawn["finals"]))
+    assert {"rotation with a great …, all", "of them written out in full"} <= set(texts(drawn["finals"]))
 
 
 def test_labels_that_are_cut_stay_apart() -> None:
