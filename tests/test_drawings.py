@@ -279,7 +279,7 @@ def test_names_are_text_in_every_figure(label: str) -> None:
             run["variant"] = {**run["variant"], "init": label}
     svg = pages(results)
     assert set(svg) == set(drawings.NAMES)
-    shown = label if len(label) <= 44 else label[:43] + "…"
+    shown = label if len(label) <= 44 else f"{label[:18]}…{label[-25:]}"
     for name in ("curves", "curves-test-loss", "pretexts", "transfer"):
         assert shown in {"".join(text.itertext()) for text in parsed(svg[name]).iter(f"{SVG}text")}
 

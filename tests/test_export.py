@@ -278,7 +278,8 @@ def test_a_store_in_any_state_is_rendered_and_exported(tmp_path: Path, state: st
     done = rotbench(tmp_path, "export", "--to", "paper")
     assert (done.returncode, done.stderr) == (0, "")
     names = {path.name for path in (tmp_path / "paper").iterdir()}
-    assert {"final.tex", "contrasts.md", "methods.md", "references.bib", "export.json"} <= names
+    tables = {"final.tex", "contrasts.md"} if state != "pretext only" else set()  # an empty tabular is an error
+    assert {*tables, "methods.md", "references.bib", "export.json"} <= names
     page = (tmp_path / "results" / "report.html").read_text()
     assert render(results_of_page(page)) == page
 
