@@ -11,7 +11,9 @@ from rotbench.compare import Results, as_written
 from rotbench.contrast import EQUAL, Condition, Contrast, VariantSummary
 from rotbench.course import Remark, course
 from rotbench.curve import scored_part
+from rotbench.equal_cost import cost_ratio
 from rotbench.inference import ALPHA, MARGIN, ROUNDING
+from rotbench.partner import MATCHED
 from rotbench.phrases import Phrases, phrases
 from rotbench.power import MOST_SEEDS
 from rotbench.trained import listed
@@ -293,6 +295,12 @@ def _notes(contrast: Contrast, tune: Sequence[str], summaries: Sequence[VariantS
     notes = []
     if contrast.comparison == "tuned":
         notes.append(_chosen(contrast, tune, summaries))
+    if contrast.comparison == "compute-matched":
+        of = {as_written(summary.variant): summary for summary in summaries}
+        longer, other = sorted((contrast.variant, contrast.baseline), key=lambda side: MATCHED not in side)
+        ratio = cost_ratio(of[as_written(longer)], of[as_written(other)])
+        if ratio is not None:
+            notes.append(f"In FLOPs the longer training cost {ratio:.2f} of pretraining and training together.")
     sides = (as_written(contrast.variant), as_written(contrast.baseline))
     if any(summary.one_set_of_weights and as_written(summary.variant) in sides for summary in summaries):
         notes.append(

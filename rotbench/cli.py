@@ -39,6 +39,7 @@ from rotbench.invocation import (
     study_argument,
     study_command,
 )
+from rotbench.partner import MATCHED
 from rotbench.plugin_commands import plugins
 from rotbench.registry import Registry, load_registry
 from rotbench.resolve import resolve
@@ -183,6 +184,7 @@ def show_plan(invocation: Invocation, *, measure: bool, every_run: bool, as_json
 
         time_steps(made, waiting, paces, invocation.device)
     price = study_price(waiting, paces, jobs)
+    without_matched = study_price([run for run in waiting if MATCHED not in run.variant], paces, jobs)
     if as_json:
         rows = plan_rows(made, standing, paces, waiting)
         estimate = asdict(price) if price else None
@@ -192,7 +194,8 @@ def show_plan(invocation: Invocation, *, measure: bool, every_run: bool, as_json
         click.echo(line)
     screen = console()
     screen.print(plan_table(made, standing, paces, waiting, every_run=every_run))
-    for line in ("", *plan_summary(made, standing, waiting, price, jobs, free_bytes(store.folder))):
+    room = free_bytes(store.folder)
+    for line in ("", *plan_summary(made, standing, waiting, price, jobs, room, without_matched)):
         click.echo(line)
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from rotbench import canvas, compare, figures, inference
+from rotbench import canvas, compare, figures, inference, sweep
 from rotbench.compare import Results, as_written
 from rotbench.contrast import Contrast, Variant, VariantSummary
 from rotbench.curve import scored_part
 from rotbench.partner import MATCHED, filled, matches_all
 from rotbench.transfer import transfers
+from rotbench.tuning import Side, tuned_sides
 from rotbench.views import View, draws_bands, seed_lines, views
 from rotbench.wording import labels_by_axis, variant_labels, varying
 
@@ -18,6 +20,7 @@ from rotbench.wording import labels_by_axis, variant_labels, varying
 NAMES = (
     "finals",
     "differences",
+    "tuning",
     "curves",
     "curves-images",
     "curves-seconds",
@@ -90,6 +93,10 @@ def drawings(
     if paired:
         margin = study.get("margin", inference.MARGIN)
         drawn["differences"] = figures.differences("differences", "Paired differences to the baseline", paired, margin)
+
+    tried = sweep_panels(tuned_sides(results, summaries, contrasts), styles, keys)
+    if tried:
+        drawn["tuning"] = sweep.sweeps("tuning", "Test accuracy by tuned setting", tried)
 
     for view in views(results):
         panels = curve_panels(results, variants, styles, keys, view)
@@ -198,6 +205,27 @@ def curve_panels(
             panels.setdefault(title, []).append(series)
     return [
         figures.Panel(title, tuple(series), levels, view.measured, view.is_accuracy) for title, series in panels.items()
+    ]
+
+
+def sweep_panels(sides: Sequence[Side], styles: Mapping[str, int], keys: Mapping[str, str]) -> list[sweep.SweepPanel]:
+    """Accuracies by tuned value: a panel a condition and tuned axis, a line a side in the style of its variants."""
+    panels: dict[tuple[str, str], list[sweep.SweepLine]] = {}
+    for side in sides:
+        points = tuple(
+            sweep.Point(tried.value, tried.summary.estimate, tried.chosen)
+            for tried in side.tried
+            if tried.summary.estimate is not None
+        )
+        if points:
+            label = ", ".join(part for part in side.label.split(" / ") if part not in side.condition.split(" / "))
+            # One style a label; the keys of the page's series are those of single values, so these have their own.
+            line = sweep.SweepLine(f"s{len(keys)}x{sides.index(side)}", label or side.label, 0, points)
+            panels.setdefault((side.axis, side.condition), []).append(line)
+    names = list(dict.fromkeys(line.label for lines in panels.values() for line in lines))
+    return [
+        sweep.SweepPanel(condition, axis, tuple(replace(line, style=names.index(line.label)) for line in lines))
+        for (axis, condition), lines in panels.items()
     ]
 
 

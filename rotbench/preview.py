@@ -23,7 +23,7 @@ from rotbench.comparability import (
 )
 from rotbench.hookspecs import STAGES
 from rotbench.notice import notices
-from rotbench.partner import Variant, pair_up
+from rotbench.partner import MATCHED, Variant, pair_up
 from rotbench.plan import Plan, Run
 from rotbench.price import Paces, Price, kept_bytes
 from rotbench.resolve import instance
@@ -259,9 +259,18 @@ def plan_heading(plan: Plan, folder: Path) -> list[str]:
 
 
 def plan_summary(
-    plan: Plan, standing: Mapping[str, Standing], waiting: Sequence[Run], price: Price | None, jobs: int, free: int
+    plan: Plan,
+    standing: Mapping[str, Standing],
+    waiting: Sequence[Run],
+    price: Price | None,
+    jobs: int,
+    free: int,
+    without_matched: Price | None = None,
 ) -> list[str]:
-    """What is shared, how long it will take, how sure that is, how much room it needs, and what will not compare."""
+    """What is shared, how long it will take, how sure that is, how much room it needs, and what will not compare.
+
+    ``without_matched`` is the price without the partners that train as many epochs, where there are any.
+    """
     selected = [run for run in plan.runs if run.id in plan.selected]
     states: dict[str, int] = {}
     for run in selected:
@@ -279,6 +288,10 @@ def plan_summary(
     else:
         lines.append(f"time: about {duration(price.seconds)}{side}")
         lines.append(f"      {duration(price.low)} to {duration(price.high)}, {_BASES[price.basis]}")
+    partners = sum(MATCHED in run.variant for run in waiting)
+    if partners:
+        part = f", about {duration(price.seconds - without_matched.seconds)} of it" if price and without_matched else ""
+        lines.append(f"      {counted(partners, 'run')} for compute_matched{part}")
     needed = kept_bytes(waiting)
     room = "" if free > needed else ": NOT ENOUGH"
     lines.append(f"disk: about {megabytes(needed)}, {megabytes(free)} free{room}")

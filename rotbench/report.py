@@ -20,6 +20,7 @@ from rotbench.compare import Results, Run, as_written
 from rotbench.curve import scored_part
 from rotbench.drawings import NAMES, drawings, series_of
 from rotbench.embedded import embedded, results_of_page, slim_log, tidied
+from rotbench.equal_cost import equal_costs
 from rotbench.evidence import proof, seed_rows
 from rotbench.limits import changes_of_seeds, limits
 from rotbench.manuscript import copies, paper_tables
@@ -38,6 +39,7 @@ from rotbench.tables import (
     troubled,
 )
 from rotbench.trained import TrainedPhase, trained_words
+from rotbench.tuning import tuned_sides
 from rotbench.views import draws_bands, draws_seeds, views
 from rotbench.wording import (
     exact,
@@ -96,6 +98,8 @@ def render(results: Results) -> str:
         least_p=min((2.0 ** (1 - contrast.n) for contrast in contrasts if contrast.p is not None), default=None),
         margin=study.get("margin", inference.MARGIN),
         finals=finals,
+        tuned_sides=tuned_sides(results, summaries, contrasts),
+        equal_cost=equal_costs(summaries, contrasts, labels),
         copies=copies(paper_tables(axes, finals, contrasts, labels)),
         # Our own SVG, its texts escaped.
         figures={name: Markup(page_svg(drawn[name]) if name in drawn else "") for name in NAMES},  # noqa: S704
