@@ -94,7 +94,7 @@ def drawings(
         margin = study.get("margin", inference.MARGIN)
         drawn["differences"] = figures.differences("differences", "Paired differences to the baseline", paired, margin)
 
-    tried = sweep_panels(tuned_sides(results, summaries, contrasts), styles, keys)
+    tried = sweep_panels(tuned_sides(results, summaries, contrasts))
     if tried:
         drawn["tuning"] = sweep.sweeps("tuning", "Test accuracy by tuned setting", tried)
 
@@ -208,19 +208,18 @@ def curve_panels(
     ]
 
 
-def sweep_panels(sides: Sequence[Side], styles: Mapping[str, int], keys: Mapping[str, str]) -> list[sweep.SweepPanel]:
+def sweep_panels(sides: Sequence[Side]) -> list[sweep.SweepPanel]:
     """Accuracies by tuned value: a panel a condition and tuned axis, a line a side in the style of its variants."""
     panels: dict[tuple[str, str], list[sweep.SweepLine]] = {}
-    for side in sides:
+    for place, side in enumerate(sides):
         points = tuple(
             sweep.Point(tried.value, tried.summary.estimate, tried.chosen)
             for tried in side.tried
             if tried.summary.estimate is not None
         )
         if points:
-            label = ", ".join(part for part in side.label.split(" / ") if part not in side.condition.split(" / "))
-            # One style a label; the keys of the page's series are those of single values, so these have their own.
-            line = sweep.SweepLine(f"s{len(keys)}x{sides.index(side)}", label or side.label, 0, points)
+            # The keys of the page's series are those of single values, so a line has one of its own.
+            line = sweep.SweepLine(f"t{place}", side.name, 0, points)
             panels.setdefault((side.axis, side.condition), []).append(line)
     names = list(dict.fromkeys(line.label for lines in panels.values() for line in lines))
     return [

@@ -57,7 +57,7 @@ class SweepPanel:
 
 @laid_out
 def sweeps(name: str, title: str, panels: Sequence[SweepPanel]) -> Drawing:
-    """Mean test accuracy and its 95 % t interval over the values tried, a panel a condition, all on one scale."""
+    """Mean test accuracy and its 95 % t interval over the values tried, a panel a condition, each on its own scale."""
     columns = min(len(panels), 2)
     rows = math.ceil(len(panels) / columns)
     styles = {line.label: line.style for panel in panels for line in panel.lines}
@@ -68,7 +68,7 @@ def sweeps(name: str, title: str, panels: Sequence[SweepPanel]) -> Drawing:
     ]
     keys.append(_ring([], []))
     figure = new_figure(5.2 if columns == 1 else 8.0, 0.6 + 2.5 * rows, words, keys)
-    grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
+    grid = figure.subplots(rows, columns, squeeze=False)
     for axes in list(grid.flat)[len(panels) :]:
         axes.remove()
     titles = {}

@@ -13,7 +13,7 @@ from typing import Any
 from rotbench.compare import Results, as_written
 from rotbench.contrast import Contrast, VariantSummary
 from rotbench.partner import MATCHED
-from rotbench.wording import variant_labels
+from rotbench.wording import labels_by_axis, variant_labels, varying
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,14 @@ class Tried:
 
 @dataclass(frozen=True)
 class Side:
-    """All values of ``axis`` that one variant tried, rising; ``label`` is what it is but for that axis."""
+    """All values of ``axis`` that one variant tried, rising.
+
+    ``label`` is what it is but for that axis, ``name`` what sets it apart under the same ``condition``.
+    """
 
     axis: str
     label: str
+    name: str
     condition: str
     variant: Mapping[str, Any]
     tried: tuple[Tried, ...]
@@ -54,7 +58,9 @@ def tuned_sides(
                 groups.setdefault(as_written(rest), []).append(item)
         variants = [{k: v for k, v in group[0].variant.items() if k != axis} for group in groups.values()]
         labels = variant_labels(variants)
-        conditions = variant_labels(variants, list(results["study"]["baseline"]))
+        by_axis = labels_by_axis(variants)
+        told = [name for name in varying(variants) if name not in results["study"]["baseline"]]
+        names = variant_labels(variants, told)
         for variant, group in zip(variants, groups.values(), strict=True):
             ordered = sorted(group, key=lambda item: float(item.variant[axis]))
             key = as_written(variant)
@@ -63,7 +69,10 @@ def tuned_sides(
                     Side(
                         axis=axis,
                         label=labels[key],
-                        condition="" if conditions[key] == "all" else conditions[key],
+                        name=names[key],
+                        condition=", ".join(
+                            f"{name}: {by_axis[name][as_written(variant[name])]}" for name in told if name in variant
+                        ),
                         variant=variant,
                         tried=tuple(
                             Tried(
