@@ -156,21 +156,18 @@ def contrasts(results: Results) -> tuple[Contrast, ...]:
         for variant, found in pair_up([summary.variant for summary in summaries], study["baseline"])
         if len(found) == 1
     ]
-    plain = family
     if tune:
-        plain = _tuned(summaries, tune, study["baseline"], known)
-        family = family + plain
+        family += _tuned(summaries, tune, study["baseline"], known)
     for pair in study.get("matched", []):
         sides = [of.get(as_written(pair[side])) for side in ("variant", "partner")]
         if sides[0] is not None and sides[1] is not None:
-            family = [*family, contrast(sides[0], sides[1], known, "compute-matched")]
-    if study.get("interactions"):
-        every = [summary.variant for summary in summaries if MATCHED not in summary.variant]
-        family = [*family, *interactions(plain, every, study["baseline"], tune)]
+            family.append(contrast(sides[0], sides[1], known, "compute-matched"))
     runs_of = {as_written(variant): runs for variant, runs in by_variant(results["runs"], "downstream")}
-    family = [
-        item if item.condition else _imagewise(item, _pairs(item, runs_of, results.get("pairs", []))) for item in family
-    ]
+    family = [_imagewise(item, _pairs(item, runs_of, results.get("pairs", []))) for item in family]
+    if study.get("interactions"):
+        asked = [item for item in family if item.comparison == ("tuned" if tune else "same settings")]
+        every = [summary.variant for summary in summaries if MATCHED not in summary.variant]
+        family += interactions(asked, every, study["baseline"], tune)
     margin = study.get("margin", MARGIN)
     trainings = {key: _training(of[key], runs, results["runs"]) for key, runs in runs_of.items()}
     judged = judge(family, margin, study.get("primary"))

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from rotbench.plan import Plan, make_plan
 from rotbench.preview import groups, plan_heading, plan_rows, plan_summary, plan_table, trained
-from rotbench.price import Paces
+from rotbench.price import Paces, Price
 from rotbench.registry import load_registry
 from rotbench.results import describe
 from rotbench.source import parse_source
@@ -151,6 +151,19 @@ def test_what_is_shared_is_told_once() -> None:
     assert plan_heading(made, Path("results"))[:2] == ["e", "digits, resnet18, 3 seeds; results in results"]
     assert "NOT ENOUGH" in plan_summary(made, all_new(made), made.runs, None, 2, 10**6)[3]
     assert plan_summary(made, all_new(made), [], None, 2, 10**12)[-1] == "nothing to train"
+
+
+def test_partners_of_as_many_epochs_are_counted_and_priced() -> None:
+    made = plan(STUDY + "[report]\ncompute_matched = true\n")
+    partners = [run for run in made.runs if "compute_matched" in run.variant]
+    lines = plan_summary(made, all_new(made), made.runs, None, 2, 10**12)
+    assert f"      {len(partners)} runs for compute_matched" in lines
+    whole, without = Price(1000.0, 900.0, 1100.0, "timed"), Price(700.0, 600.0, 800.0, "timed")
+    lines = plan_summary(made, all_new(made), made.runs, whole, 2, 10**12, without)
+    assert f"      {len(partners)} runs for compute_matched, about 5 min 00 s of it" in lines
+    assert len(partners) == 9
+    plain = plan()
+    assert not [line for line in plan_summary(plain, all_new(plain), plain.runs, None, 2, 10**12) if "matched" in line]
 
 
 def test_of_a_selection_only_that_is_shown() -> None:
