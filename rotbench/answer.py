@@ -238,12 +238,15 @@ def _lacking(contrast: Contrast, family: int) -> str:
     about = told[0] if needed.seeds is None else f"about {told[0]}"
     limits = f" ({told[1]} to {told[2]})" if told[1] != told[2] else ""
     margin = points(needed.margin, sign=False)
+    power = f"{100 * needed.power:.0f} % power"
+    holm = ""
+    if family > 1 and contrast.p_t is not None and contrast.p_t < ALPHA:
+        holm = f"; by itself (p {_equals(contrast.p_t)}) it would be resolved, among {family} contrasts it is not"
     if needed.seeds is not None and needed.seeds <= contrast.n:
-        if contrast.p_t is not None and contrast.p_t < ALPHA:
-            return f"; by itself it would be resolved, among {family} contrasts it is not"
-        power = f"{100 * needed.power:.0f} % power"
-        return f"; as many seeds would see a difference of {margin} points with {power}, so it is likely smaller"
-    return f"; to see a difference of {margin} points with {100 * needed.power:.0f} % power: {about} seeds{limits}"
+        return (
+            holm or f"; as many seeds would see a difference of {margin} points with {power}, so it is likely smaller"
+        )
+    return f"{holm}; to see a difference of {margin} points with {power}: {about} seeds{limits}"
 
 
 def _apart(difference: float) -> str:

@@ -480,3 +480,54 @@ def test_the_spread_of_repeats_is_told_apart_from_that_of_seeds() -> None:
     within = np.mean([np.var(pair, ddof=1) for pair in scores.values()])
     assert summary.spread_within == pytest.approx(np.sqrt(within))
     assert compare.variants(simulated.results(seeds=3))[0].spread_within is None
+
+
+def said_of(first: list[float], second: list[float], **study: Any) -> str:
+    """The sentence on two variants with these final accuracies."""
+    results = simulated.results(seeds=len(first))
+    results["study"] |= study
+    for run in results["runs"]:
+        if run["kind"] == "downstream" and run["variant"]["freeze"] == "none":
+            run["final"]["test_accuracy"] = (first if run["variant"]["init"] == "rotation" else second)[run["seed"]]
+    return sentences(results, compare.contrasts(results))[0].text.replace("\N{NO-BREAK SPACE}", " ")
+
+
+def test_equivalence_is_told_by_the_interval_that_it_rests_on() -> None:
+    first, second = [0.802, 0.812, 0.794], [0.800, 0.810, 0.795]
+    low, high = stats.ttest_rel(first, second).confidence_interval(0.90)
+    assert said_of(first, second) == (
+        "rotation and random differ by less than the margin of 1.0 points when everything is trained: +0.1 points "
+        f"(90 % t interval {100 * low:.1f} to {100 * high:.1f}, n = 3 seeds).".replace("-", "\N{MINUS SIGN}")
+    )
+
+
+def test_what_is_not_resolved_says_what_leaves_it_open() -> None:
+    # 0.6 +- 0.44 points over ten seeds: p = 0.002 alone; among enough contrasts it would not be.
+    spread_out = [0.0, 0.0, 0.02, 0.0, 0.02]
+    alone = said_of([0.80 + item for item in spread_out], [0.8] * 5)
+    assert "to see a difference of 1.0 points with 80 % power: about 12 seeds" in alone
+    steady = [0.0095, 0.0, 0.001, 0.0105, -0.001, 0.0, 0.0095, 0.001, 0.0105, -0.0005, 0.001, 0.0]
+    enough = said_of([0.8 + item for item in steady], [0.8] * 12, margin=0.02)
+    assert "within" in enough or "differ by less" in enough
+    wide = [0.013, -0.012, 0.012, -0.013, 0.011, -0.010, 0.012, -0.012, 0.013, -0.011, 0.010, -0.013, 0.012, -0.012]
+    many = said_of([0.8 + item for item in wide], [0.8] * 14, margin=0.0101)
+    assert "so it is likely smaller" in many or "to see a difference" in many
+
+
+def test_a_contrast_that_only_the_correction_leaves_open_says_so() -> None:
+    results = simulated.results(seeds=5)
+    results["study"]["interactions"] = True
+    for run in results["runs"]:
+        if run["kind"] == "downstream":
+            gain = (0.02, 0.03, 0.001, 0.025, 0.012)[run["seed"]] if run["variant"]["init"] == "rotation" else 0.0
+            run["final"]["test_accuracy"] = (
+                0.7 + gain + 0.002 * (run["variant"]["freeze"] != "none") * run["seed"] * gain
+            )
+    item = compare.contrasts(results)[0]
+    assert item.p_t is not None
+    assert item.p_holm is not None
+    assert item.p_t < 0.05 <= item.p_holm
+    assert (
+        f"by itself (p = {item.p_t:.3f}) it would be resolved, among 3 contrasts it is not"
+        in sentences(results, compare.contrasts(results))[0].text
+    )
