@@ -15,6 +15,7 @@ from scipy import stats
 from rotbench import compare, inference
 from rotbench.answer import sentences
 from rotbench.contrast import EQUAL, Contrast, ImagePair, judge, with_interval
+from rotbench.power import smallest_n
 from rotbench.summary import summary
 from tests import simulated
 
@@ -502,16 +503,17 @@ def test_equivalence_is_told_by_the_interval_that_it_rests_on() -> None:
 
 
 def test_what_is_not_resolved_says_what_leaves_it_open() -> None:
-    # 0.6 +- 0.44 points over ten seeds: p = 0.002 alone; among enough contrasts it would not be.
-    spread_out = [0.0, 0.0, 0.02, 0.0, 0.02]
-    alone = said_of([0.80 + item for item in spread_out], [0.8] * 5)
-    assert "to see a difference of 1.0 points with 80 % power: about 12 seeds" in alone
-    steady = [0.0095, 0.0, 0.001, 0.0105, -0.001, 0.0, 0.0095, 0.001, 0.0105, -0.0005, 0.001, 0.0]
-    enough = said_of([0.8 + item for item in steady], [0.8] * 12, margin=0.02)
-    assert "within" in enough or "differ by less" in enough
-    wide = [0.013, -0.012, 0.012, -0.013, 0.011, -0.010, 0.012, -0.012, 0.013, -0.011, 0.010, -0.013, 0.012, -0.012]
-    many = said_of([0.8 + item for item in wide], [0.8] * 14, margin=0.0101)
-    assert "so it is likely smaller" in many or "to see a difference" in many
+    few = [0.0, 0.0, 0.02, 0.0, 0.02]
+    needed = smallest_n(float(np.std(few, ddof=1)), 0.01)
+    told = said_of([0.8 + item for item in few], [0.8] * 5)
+    assert f"; to see a difference of 1.0 points with 80 % power: about {needed} seeds" in told
+    # 16 seeds that differ by 0.53 points, with a spread for which 12 would be enough to see one of 1.0.
+    many = [0.0053 + (0.01065 if seed % 2 else -0.01065) for seed in range(16)]
+    assert smallest_n(float(np.std(many, ddof=1)), 0.01) == 12
+    told = said_of([0.8 + item for item in many], [0.8] * 16)
+    assert told.endswith(
+        "; as many seeds would see a difference of 1.0 points with 80 % power, so it is likely smaller."
+    )
 
 
 def test_a_contrast_that_only_the_correction_leaves_open_says_so() -> None:
