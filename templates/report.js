@@ -275,6 +275,9 @@ for (const view of views) view.addEventListener("change", keep);
 
 const sections = all("main > section[id]");
 function currentSection() {
+  // Several short ones share a window: the one that a key went to counts while its head is in sight.
+  const wentTo = sections.find((section) => section === document.activeElement);
+  if (wentTo?.getBoundingClientRect().top >= 0 && wentTo.getBoundingClientRect().top < innerHeight) return wentTo;
   if (scrollY && scrollY + innerHeight >= root.scrollHeight - 2) return sections.at(-1);
   return sections.findLast((section) => section.getBoundingClientRect().top < innerHeight / 3) ?? sections[0];
 }
@@ -435,7 +438,7 @@ function quoted(value) {
   const text = String(value ?? "");
   return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }
-// As Python writes a float, so that this file is the one that rotbench writes.
+// As Python writes a float, so that this file is the one that rotbench writes from this page.
 function float(value) {
   if (typeof value !== "number") return value;
   const [digits, exponent] = value.toExponential().split("e");

@@ -16,10 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 AXE = Path("node_modules", "axe-core", "axe.min.js")
+#: The elements that a selector finds and that neither they nor what they are in hides. ``checkVisibility`` knows of
+#: closed details, but takes a group of a drawing that is not displayed for visible.
+SEEN = """[...document.querySelectorAll(selector)].filter((one) => {
+  for (let part = one; part; part = part.parentElement) if (getComputedStyle(part).display === "none") return false;
+  return one.checkVisibility({ visibilityProperty: true });
+})"""
 
 
 def chromium() -> str:
@@ -41,13 +47,15 @@ def axe() -> str:
 @contextmanager
 def started() -> Iterator[Browser]:
     """A browser without a window and without anyone's settings; closed at the end."""
-    as_root = os.geteuid() == 0
+    program, as_root = chromium(), os.geteuid() == 0
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=chromium(), chromium_sandbox=not as_root, args=["--disable-gpu"], timeout=120_000
+            executable_path=program, chromium_sandbox=not as_root, args=["--disable-gpu"], timeout=120_000
         )
-        yield browser
-        browser.close()
+        try:
+            yield browser
+        finally:
+            browser.close()
 
 
 @dataclass
@@ -62,17 +70,37 @@ class Seen:
         """What a script says of the page."""
         return self.page.evaluate(script, argument)
 
+    def texts(self, selector: str) -> list[str]:
+        """What the elements that can be seen say, each as one line; hidden parts of them are left out."""
+        said: list[str] = self.run(f"selector => {SEEN}.map((one) => one.innerText ?? one.textContent)", selector)
+        return [" ".join(text.split()) for text in said]
 
-def opened(browser: Browser, path: Path, fragment: str = "", **settings: Any) -> Seen:
-    """The file in a tab of its own; ``settings`` are those of playwright's ``new_context``.
+    def count(self, selector: str) -> int:
+        """How many of these elements can be seen, be it by scrolling."""
+        return int(self.run(f"selector => {SEEN}.length", selector))
+
+    def exist(self, selector: str) -> int:
+        """How many of these elements there are, seen or not."""
+        return int(self.run("selector => document.querySelectorAll(selector).length", selector))
+
+    def press(self, *keys: str) -> None:
+        for key in keys:
+            self.page.keyboard.press(key)
+
+
+def context(browser: Browser, **settings: Any) -> BrowserContext:
+    """A window of its own for tabs, which are cheaper; ``settings`` are those of playwright's ``new_context``."""
+    return browser.new_context(**{"viewport": {"width": 1280, "height": 900}, "reduced_motion": "reduce"} | settings)
+
+
+def opened(window: BrowserContext, path: Path, fragment: str = "") -> Seen:
+    """The file in a new tab.
 
     Requests, messages on the console, errors and dialogs are recorded from the first moment on.
     """
-    settings = {"viewport": {"width": 1280, "height": 900}, "reduced_motion": "reduce"} | settings
-    context = browser.new_context(**settings)
-    page = context.new_page()
+    page = window.new_page()
     seen = Seen(page)
-    context.on("request", lambda request: seen.requests.append(request.url))
+    page.on("request", lambda request: seen.requests.append(request.url))
     page.on("console", lambda message: seen.complaints.append(f"{message.type}: {message.text}"))
     page.on("pageerror", lambda error: seen.complaints.append(f"error: {error}"))
 
