@@ -74,8 +74,9 @@ def read_hand_in(hand_in: HandIn) -> Results:
     light["runs"] = [
         {key: value for key, value in run.items() if key not in _HEAVY} | {"log": ""} for run in results["runs"]
     ]
-    plain: Results = _plain(tidied(light))
-    plain["study"]["text"] = results["study"]["text"].replace("\r\n", "\n").strip()
+    tidy = tidied(light)
+    plain: Results = _plain(tidy)
+    plain["study"]["text"] = tidy["study"]["text"].strip()
     return plain
 
 

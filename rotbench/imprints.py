@@ -14,7 +14,7 @@ from typing import Any
 
 from rotbench.compare import Results, Run, finished
 from rotbench.partner import alike
-from rotbench.recipe import Value, kept, moved_between, optimizer_moved, part, values_of
+from rotbench.recipe import Value, kept, moved_between, part, values_of
 from rotbench.wording import enumerated, percent, some_runs, variant_and_seed, variant_labels
 
 #: Settings that need not change a bit, so that equal weights do not contradict them: a run may be unchanged by them.
@@ -29,17 +29,18 @@ class Imprint:
 
     ``name``: its variant and its seed, in words. ``weights``: the hash of its backbone, where that was trained.
     ``curve``: all its losses and scores. ``start``: the hash of the weights that it started from. ``seconds``: how long
-    it trained, and its images a second, to the last digit. ``made``: what decides its weights, in words. ``run``: the
-    run without its history.
+    it trained, and its images a second, to the last digit. ``made``: what decides its weights, and ``around`` what may
+    change bits and need not, both in words.
     """
 
     name: tuple[str, str]
-    run: Run
+    kind: str
     weights: str | None
     curve: str | None
     start: str | None
     seconds: tuple[float, float] | None
     made: Mapping[str, Value]
+    around: Mapping[str, Value]
 
     @property
     def marks(self) -> tuple[str, ...]:
@@ -74,19 +75,24 @@ def imprints(results: Results) -> tuple[Imprint, ...]:
 
 
 def _imprint(run: Run, name: tuple[str, str]) -> Imprint:
-    start = kept(run, "start").get("backbone_sha256")
     seconds = (run["train_seconds"], run["images_per_second"])
-    light = {key: value for key, value in run.items() if key != "history"}
+    values = values_of(run)
     return Imprint(
         name=name,
-        run=light,
+        kind=run["kind"],
         # A backbone that was not trained is that of other runs too, whatever their settings; its statistics may move.
-        weights=run["provenance"].get("backbone_sha256") if _trains_backbone(run) else None,
+        weights=_digest(run["provenance"]) if _trains_backbone(run) else None,
         curve=_curve(run),
-        start=start,
+        start=_digest(kept(run, "start")),
         seconds=None if None in seconds else seconds,
-        made=_made(run),
+        made=_made(run, values),
+        around={name: values[name] for name in _HARMLESS if name in values},
     )
+
+
+def _digest(recorded: Mapping[str, Any]) -> str | None:
+    digest = recorded.get("backbone_sha256")
+    return digest if isinstance(digest, str) else None
 
 
 def _trains_backbone(run: Run) -> bool:
@@ -103,13 +109,16 @@ def _curve(run: Run) -> str | None:
     return json.dumps([final, *([entry.get(score) for score in scores] for entry in entries)])
 
 
-def _made(run: Run) -> dict[str, Value]:
+def _made(run: Run, values: Mapping[str, Value]) -> dict[str, Value]:
     """What decides a run's weights: settings by what they do, and the score, which the weights decide in turn."""
-    start, freeze = kept(run, "start"), kept(run, "freeze")
-    made = {name: value for name, value in values_of(run).items() if name not in _HARMLESS}
+    start, freeze, train = kept(run, "start"), kept(run, "freeze"), part(run, "train")
+    made = {name: value for name, value in values.items() if name not in _HARMLESS}
     for name, through in _THROUGH.items():
         if through in made:
             made.pop(name, None)
+    if "optimizer" in train:
+        inner = [train.get("momentum"), train.get("nesterov")] if train["optimizer"] == "sgd" else []
+        made["optimizer"] = Value([train["optimizer"], *inner], str(train["optimizer"]))
     made["kind"] = Value(run["kind"], f"{run['kind']} run")
     for name, number in (("seed", run["seed"]), ("repeat", run.get("repeat", 0))):
         made[name] = Value(number, str(number))
@@ -136,7 +145,7 @@ def made_otherwise(one: Imprint, other: Imprint) -> dict[str, tuple[str, str]]:
     moved = moved_between(one.made, other.made)
     if "lr" in moved or "epochs" in moved:
         moved.pop("learning rate by epoch", None)
-    return moved | optimizer_moved(one.run, other.run)
+    return moved
 
 
 def likenesses(classes: Sequence[Sequence[Imprint]]) -> list[tuple[Likeness, ...]]:
@@ -167,7 +176,7 @@ def _of(
                 by_other.setdefault(other, []).append(twin)
         for other, there in by_other.items():
             twins.setdefault(other, []).append((imprint, _nearest(imprint, there)))
-        sources = trained.get(imprint.start or "", set()) if imprint.run["kind"] == "downstream" else set()
+        sources = trained.get(imprint.start or "", set()) if imprint.kind == "downstream" else set()
         for other in sources if place not in sources else ():
             taken[other] = taken.get(other, 0) + 1
     return tuple(
@@ -182,11 +191,11 @@ def _nearest(imprint: Imprint, twins: Sequence[Imprint]) -> Imprint:
 
 def _likeness(other: int, pairs: Sequence[tuple[Imprint, Imprint]], taken: int) -> Likeness:
     timed = [(one.seconds, twin.seconds) for one, twin in pairs if one.seconds and twin.seconds]
-    apart = [_surroundings(one.run, twin.run) for one, twin in pairs]
+    apart = [_told(moved_between(one.around, twin.around)) for one, twin in pairs]
     return Likeness(
         other=other,
-        pretext=sum(one.run["kind"] == "pretext" for one, _ in pairs),
-        downstream=sum(one.run["kind"] == "downstream" for one, _ in pairs),
+        pretext=sum(one.kind == "pretext" for one, _ in pairs),
+        downstream=sum(one.kind == "downstream" for one, _ in pairs),
         one_training=sum(one == twin for one, twin in timed) if timed else None,
         contradicting=sum(bool(made_otherwise(one, twin)) for one, twin in pairs),
         contradictions=contradictions(pairs),
@@ -200,10 +209,7 @@ def contradictions(pairs: Sequence[tuple[Imprint, Imprint]]) -> str:
     alike: dict[str, list[tuple[str, str]]] = {}
     for one, twin in pairs:
         if moved := made_otherwise(one, twin):
-            values = ", ".join(
-                name if second == "another" else f"{name} ({first} against {second})"
-                for name, (first, second) in moved.items()
-            )
+            values = ", ".join(_told(moved))
             where = "" if one.name == twin.name else f" and {some_runs([twin.name])}"
             alike.setdefault(f"{where}: {values}", []).append(one.name)
     return enumerated((f"{some_runs(runs)}{values}" for values, runs in alike.items()), "; ")
@@ -221,7 +227,8 @@ def equal_within(own: Sequence[Imprint]) -> list[tuple[Imprint, Imprint]]:
     return found
 
 
-def _surroundings(one: Run, other: Run) -> list[str]:
-    """In which versions or threads two runs differ: what may change bits, and did not."""
-    moved: Any = moved_between(values_of(one), values_of(other))
-    return [f"{name} ({first} against {second})" for name, (first, second) in moved.items() if name in _HARMLESS]
+def _told(moved: Mapping[str, tuple[str, str]]) -> list[str]:
+    """Each of what differs with both values, where words tell them apart."""
+    return [
+        name if second == "another" else f"{name} ({first} against {second})" for name, (first, second) in moved.items()
+    ]
