@@ -17,6 +17,7 @@ import click
 from click.shell_completion import CompletionItem, get_completion_class
 
 from rotbench import __version__
+from rotbench.collate import collate
 from rotbench.errors import (
     EXIT_BUG,
     EXIT_OK,
@@ -307,6 +308,7 @@ def schema_text(registry: Registry) -> str:
 
 
 cli.add_command(plugins)
+cli.add_command(collate)
 
 
 @cli.command()

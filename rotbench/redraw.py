@@ -160,11 +160,13 @@ def read_results(path: Path) -> Results:
     """
     if not path.is_dir():
         return read_results_file(path)
-    with contextlib.suppress(FileNotFoundError):
-        return collect(Store(path))
-    for name in (JSON, PAGE):
-        if (path / name).exists():
-            return read_results_file(path / name)
+    written = [path / name for name in (JSON, PAGE) if (path / name).exists()]
+    # A folder that was copied without its runs still has what was written of them.
+    if (path / "runs").is_dir() or not written:
+        with contextlib.suppress(FileNotFoundError):
+            return collect(Store(path))
+    if written:
+        return read_results_file(written[0])
     raise BadInput(f"{path} holds no study and no results", "Give a folder that rotbench run or report --from wrote.")
 
 
@@ -239,15 +241,15 @@ def _told(error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def drawable(path: Path) -> Iterator[None]:
-    """Turn whatever drawing saved results raises into an error about the file that they are from."""
+def drawable(path: Path, done: str = "drawn") -> Iterator[None]:
+    """Turn whatever is raised where saved results are ``done`` something with into an error about their file."""
     try:
         yield
     except RotbenchError:
         raise
     except Exception as error:
         todo = "It was changed after rotbench wrote it, or this is a bug: then report it, with the file."
-        raise BadInput(f"{path} holds results that cannot be drawn: {_told(error)}", todo) from error
+        raise BadInput(f"{path} holds results that cannot be {done}: {_told(error)}", todo) from error
 
 
 def redraw(source: Path, folder: Path) -> Results:

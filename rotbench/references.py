@@ -21,7 +21,8 @@ from rotbench.wording import percent
 class ReferenceRow:
     """One published number and what was measured where it belongs; ``mean`` and ``interval`` are fractions.
 
-    ``interval`` is where as many more runs as were published would lie; ``standing`` says how the two stand.
+    ``interval`` is where as many more runs as were published would lie; ``standing`` says how the two stand; ``values``
+    are the measured accuracies, one a seed of a variant and one a pretext run.
     """
 
     label: str
@@ -34,6 +35,7 @@ class ReferenceRow:
     mean: float | None
     interval: tuple[float, float] | None
     standing: str
+    values: tuple[float, ...]
 
 
 def reference_rows(
@@ -74,6 +76,7 @@ def _row(reference: Mapping[str, Any], label: str, values: Sequence[float]) -> R
         mean=sum(values) / len(values) if values else None,
         interval=interval,
         standing=_standing(accuracy, at_least, values, interval),
+        values=tuple(values),
     )
 
 

@@ -65,9 +65,6 @@ def render(results: Results) -> str:
     summaries = compare.variants(results)
     contrasts = compare.contrasts(results)
     labels = variant_labels([summary.variant for summary in summaries])
-    folder = templates_folder()
-    script = Markup((folder / "report.js").read_text(encoding="utf-8"))  # noqa: S704 -- the file that ships
-    style = Markup((folder / "report.css").read_text(encoding="utf-8"))  # noqa: S704
     by_id = {run["id"]: run for run in runs}
     proofs = [proof(run, by_id) for run in runs if "start" in run["provenance"]]
     seeds = seed_rows(runs)
@@ -133,10 +130,17 @@ def render(results: Results) -> str:
         },
         places={run["id"]: place for place, run in enumerate(runs)},
         run_labels={run["id"]: run_label(run, labels) for run in runs},
-        style=style,
-        script=script,
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        **dressed("report.js", "data.js"),
     )
+
+
+def dressed(*scripts: str) -> dict[str, str]:
+    """The style sheet of a page, its scripts in one, and the hash for which its policy lets them run."""
+    folder = templates_folder()
+    style = Markup((folder / "report.css").read_text(encoding="utf-8"))  # noqa: S704 -- the files that ship
+    script = Markup("").join(Markup((folder / name).read_text(encoding="utf-8")) for name in scripts)  # noqa: S704
+    digest = hashlib.sha256(script.encode()).digest()
+    return {"style": style, "script": script, "script_hash": base64.b64encode(digest).decode()}
 
 
 def environment() -> jinja2.Environment:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rotbench import compare
@@ -112,5 +112,32 @@ def pretext_labels(results: Results) -> dict[str, str]:
 
 def run_label(run: Run, labels: Mapping[str, str]) -> str:
     """A run in words: ``rotation / below, seed 0``."""
+    variant, seed = variant_and_seed(run, labels)
+    return f"{variant}, seed {seed}"
+
+
+def variant_and_seed(run: Run, labels: Mapping[str, str]) -> tuple[str, str]:
+    """A run's variant or pretext run in words, and its seed with its repeat: ``0, repeat 1``."""
     name = f"pretext {run['variant']['pretext']}" if run["kind"] == "pretext" else labels[as_written(run["variant"])]
-    return f"{name}, seed {run['seed']}" + (f", repeat {run['repeat']}" if run.get("repeat") else "")
+    return name, f"{run['seed']}" + (f", repeat {run['repeat']}" if run.get("repeat") else "")
+
+
+def some_runs(runs: Iterable[tuple[str, str]]) -> str:
+    """Several runs, those of one variant together: ``rotation / below, seeds 0, 1; pretext rotation, seed 0``.
+
+    ``runs`` as :func:`variant_and_seed` tells them.
+    """
+    seeds: dict[str, list[str]] = {}
+    for variant, seed in runs:
+        seeds.setdefault(variant, []).append(seed)
+    told = (f"{variant}, {'seed' if len(some) == 1 else 'seeds'} {enumerated(some)}" for variant, some in seeds.items())
+    return enumerated(told, "; ")
+
+
+def enumerated(names: Iterable[str], between: str = ", ", most: int = 3) -> str:
+    """The first few names, and how many more there are: ``ann, ben, cleo and 4 more``."""
+    told = list(names)
+    # One more is told in no more room than its name takes.
+    if len(told) <= most + 1:
+        return between.join(told)
+    return f"{between.join(told[:most])} and {len(told) - most} more"

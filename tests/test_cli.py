@@ -467,6 +467,18 @@ def test_redrawing_and_exporting_load_no_torch(finished: Path) -> None:
 
 def test_help_names_every_command(tmp_path: Path) -> None:
     done = rotbench(tmp_path, "--help")
-    commands = ("run", "plan", "report", "export", "check", "plugins", "verify", "new", "schema", "completion")
+    commands = (
+        "run",
+        "plan",
+        "report",
+        "export",
+        "collate",
+        "check",
+        "plugins",
+        "verify",
+        "new",
+        "schema",
+        "completion",
+    )
     assert all(f"  {command} " in done.stdout for command in commands)
     assert rotbench(tmp_path, "--version").stdout.startswith("rotbench, version 0.1.0")
