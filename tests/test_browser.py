@@ -733,7 +733,7 @@ def test_copies_are_what_is_read(tab: Tab, clipboard: bool) -> None:
         seen.run("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
     seen.page.locator("details.copies > summary").click()
     texts = seen.page.locator("pre[data-copy]").all()
-    assert len(texts) == 6
+    assert len(texts) == 10
     for pre in texts:
         name = pre.get_attribute("aria-label")
         button = seen.page.get_by_role("button", name=f"Copy as {name}")
