@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from rotbench.hookspecs import STAGES
@@ -44,6 +44,8 @@ LABELS = "labels"
 STATISTICS = "BatchNorm statistics"
 MODE = "BatchNorm mode"
 AS_BUILT = "as built: mean 0, variance 1"
+#: What the seed draws, so that it tells nothing of runs of two seeds.
+DRAWN = "labelled images"
 #: What is done about statistics that only one side has.
 REMEDY = 'batchnorm = "calibrated" or "train" would give both sides statistics of the images'
 
@@ -79,6 +81,10 @@ class Known:
     tune: tuple[str, ...] = ()
 
 
+#: The study of each side of a contrast, mostly one and the same.
+Studies = tuple[Known, Known]
+
+
 def key_of(variant: Variant) -> str:
     """The same text for the same variant."""
     return json.dumps(variant, sort_keys=True)
@@ -108,17 +114,52 @@ def differences(
     variant: Variant, baseline: Variant, study: Known, comparison: Comparison = "same settings"
 ) -> tuple[Difference, ...]:
     """All that the two variants differ in, by seed and repeat: the axis, then what follows, then confounds."""
-    pairs = _pairs(variant, baseline, study)
+    return _gathered(_pairs(variant, baseline, study), (study, study), comparison)
+
+
+def between_studies(pairs: Sequence[tuple[Run, Run]], ours: Known, theirs: Known) -> tuple[Difference, ...]:
+    """All that the runs of each pair differ in, the first of ``ours``, the second of ``theirs``.
+
+    No axis is named: whatever differs is a confound. Where the seeds of a pair differ, their draws tell nothing.
+    """
+    return _gathered(pairs, (replace(ours, baseline=()), theirs), "same settings")
+
+
+def pretexts_between_studies(pairs: Sequence[tuple[Run, Run]], ours: Known, theirs: Known) -> tuple[Difference, ...]:
+    """The same of pairs of pretext runs, and of what these start from."""
     seeds: dict[Difference, set[int]] = {}
     for one, other in pairs:
-        for difference in _between(one, other, study, comparison):
-            seeds.setdefault(difference, set()).add(one["seed"])
+        chains = [one, *_chain(one, ours)], [other, *_chain(other, theirs)]
+        for told in _levels(*chains, (ours, theirs)):
+            for name, values in told.items():
+                if one["seed"] == other["seed"] or not name.endswith(DRAWN):
+                    seeds.setdefault(Difference(name, "confound", *values), set()).add(one["seed"])
+    return _with_seeds(seeds, pairs)
+
+
+def _gathered(pairs: Sequence[tuple[Run, Run]], studies: Studies, comparison: Comparison) -> tuple[Difference, ...]:
+    seeds: dict[Difference, set[int]] = {}
+    for one, other in pairs:
+        for difference in _between(one, other, studies, comparison):
+            if one["seed"] == other["seed"] or not difference.setting.endswith(DRAWN):
+                seeds.setdefault(difference, set()).add(one["seed"])
+    return _with_seeds(seeds, pairs)
+
+
+def _with_seeds(
+    seeds: Mapping[Difference, Collection[int]], pairs: Sequence[tuple[Run, Run]]
+) -> tuple[Difference, ...]:
+    """The differences in the order of their roles, each with its seeds where it is not all that both know of."""
     every = {one["seed"] for one, _ in pairs}
     finished = {one["seed"] for one, other in pairs if one.get("provenance") and other.get("provenance")} or every
     order: tuple[Role, ...] = ("axis", "consequence", "confound")
     found = [
         Difference(
-            told.setting, told.role, told.variant, told.baseline, () if differing >= finished else _rising(differing)
+            told.setting,
+            told.role,
+            told.variant,
+            told.baseline,
+            () if finished <= set(differing) else _rising(differing),
         )
         for told, differing in seeds.items()
     ]
@@ -163,18 +204,18 @@ def _pairs(variant: Variant, baseline: Variant, study: Known) -> list[tuple[Run,
     return [(of[place], other[place]) for place in of if place in other]
 
 
-def _between(one: Run, other: Run, study: Known, comparison: Comparison) -> list[Difference]:
+def _between(one: Run, other: Run, studies: Studies, comparison: Comparison) -> list[Difference]:
     """What two downstream runs of one seed differ in."""
-    axis = _named(one, other, study)
-    bound = [*axis, *(study.tune if comparison == "tuned" else ())]
+    axis = _named(one, other, studies[0])
+    bound = [*axis, *(studies[0].tune if comparison == "tuned" else ())]
     found = [Difference(key, "axis", *_written(one, other, key)) for key in axis]
     found += _settings(one, other, axis, bound, matched=comparison == "compute-matched")
     moved = {difference.setting for difference in found}
     found += _trained(one, other, moved, axis, matched=comparison == "compute-matched")
     found += _batchnorm_mode(one, other, axis)
-    found += _pretraining(one, other, study, axis)
+    found += _pretraining(one, other, studies, axis)
     found += _statistics(one, other)
-    found += _labels(one, other, study)
+    found += _labels(one, other, studies)
     return found
 
 
@@ -376,9 +417,9 @@ def _chain(run: Run, study: Known) -> list[Run]:
     return chain
 
 
-def _pretraining(one: Run, other: Run, study: Known, axis: Sequence[str]) -> list[Difference]:
+def _pretraining(one: Run, other: Run, studies: Studies, axis: Sequence[str]) -> list[Difference]:
     """What the pretext runs of two sides differ in, and whether the init can be what names it."""
-    chains = [_chain(run, study) for run in (one, other)]
+    chains = [_chain(run, study) for run, study in zip((one, other), studies, strict=True)]
     known_by_name = [
         bool(chain) or _parent_name(run) is not None for chain, run in zip(chains, (one, other), strict=True)
     ]
@@ -388,9 +429,12 @@ def _pretraining(one: Run, other: Run, study: Known, axis: Sequence[str]) -> lis
             for chain, run in zip(chains, (one, other), strict=True)
         ]
         return [Difference("pretraining", "consequence" if "init" in axis else "confound", words[0], words[1])]
-    if not chains[0] or not chains[1] or chains[0][0]["id"] == chains[1][0]["id"]:
+    if not chains[0] or not chains[1]:
         return []
-    named, around, own = _levels(chains[0], chains[1], study)
+    # An identity holds settings, code and data; where and with what a run was made may differ between two studies.
+    if studies[0] is studies[1] and chains[0][0]["id"] == chains[1][0]["id"]:
+        return []
+    named, around, own = _levels(chains[0], chains[1], studies)
     # An axis names one thing. Where the init treats its weights in another way, that is it.
     plain = not moved_between(_start_of(one), _start_of(other))
     can_name = "init" in axis and plain
@@ -423,17 +467,17 @@ def _chain_words(chain: Sequence[Run]) -> str:
 _Told = dict[str, tuple[str, str]]
 
 
-def _levels(one: Sequence[Run], other: Sequence[Run], study: Known) -> tuple[_Told, _Told, _Told]:
+def _levels(one: Sequence[Run], other: Sequence[Run], studies: Studies) -> tuple[_Told, _Told, _Told]:
     """What two chains differ in: settings, surroundings, and the augmentation that a task brings with it."""
     named: _Told = {}
     around: _Told = {}
     own: _Told = {}
     for depth, (first, second) in enumerate(zip(one, other, strict=False)):
         prefix = "earlier " * depth + "pretraining "
-        for name, values in _pretext_moved(first, second, study).items():
+        for name, values in _pretext_moved(first, second, studies).items():
             # Only where the settings name a precision is it theirs; else it is the machine's.
             machine = name in SURROUNDINGS or (name == "precision" and not _asked_precision(first, second))
-            brought = name == "augment" and (_augments(first, study) or _augments(second, study))
+            brought = name == "augment" and (_augments(first, studies[0]) or _augments(second, studies[1]))
             (own if brought else around if machine else named)[prefix + name] = values
     if len(one) != len(other):
         depth = min(len(one), len(other))
@@ -442,10 +486,12 @@ def _levels(one: Sequence[Run], other: Sequence[Run], study: Known) -> tuple[_To
     return named, around, own
 
 
-def _pretext_moved(one: Run, other: Run, study: Known) -> _Told:
+def _pretext_moved(one: Run, other: Run, studies: Studies) -> _Told:
     """What two pretext runs differ in, without what follows from it."""
     moved = moved_between(_task(one, other), _task(other, one))
-    sides = [values_of(run, own_augmentation=_augments(run, study)) for run in (one, other)]
+    sides = [
+        values_of(run, own_augmentation=_augments(run, study)) for run, study in zip((one, other), studies, strict=True)
+    ]
     moved |= moved_between(*sides) | optimizer_moved(one, other) | schedule_moved(one, other, stretched=False)
     if (_parent_name(one) is None) == (_parent_name(other) is None):
         moved |= moved_between(
@@ -475,10 +521,10 @@ def _asked_precision(one: Run, other: Run) -> bool:
     return asked[0] != asked[1]
 
 
-def _labels(one: Run, other: Run, study: Known) -> list[Difference]:
+def _labels(one: Run, other: Run, studies: Studies) -> list[Difference]:
     """Pretraining with the labels of all images, on one side, of a study that trains with those of a few."""
     words = []
-    for run in (one, other):
+    for run, study in zip((one, other), studies, strict=True):
         few = part(run, "train").get("labels_per_class")
         if few is None:
             return []
