@@ -15,7 +15,7 @@ from rotbench.equal_cost import cost_ratio
 from rotbench.inference import ALPHA, MARGIN, ROUNDING
 from rotbench.partner import MATCHED
 from rotbench.phrases import Phrases, phrases
-from rotbench.power import MOST_SEEDS
+from rotbench.power import MOST_SEEDS, SeedsNeeded
 from rotbench.trained import listed
 from rotbench.wording import p_value, points, span, variant_labels
 
@@ -230,8 +230,14 @@ def _within(contrast: Contrast) -> str:
 
 
 def _lacking(contrast: Contrast, family: int) -> str:
-    """How many seeds would see a difference of the margin, or why these, which would, see none."""
-    needed = contrast.seeds_needed
+    return seeds_lacking(contrast.seeds_needed, contrast.n, contrast.p_t, family)
+
+
+def seeds_lacking(needed: SeedsNeeded | None, n: int, p: float | None, family: int) -> str:
+    """How many seeds would see a difference of the margin, or why these ``n``, which would, see none.
+
+    ``p`` is that of the t test by itself.
+    """
     if needed is None:
         return ""
     told = [f"more than {MOST_SEEDS:,}" if n is None else f"{n:,}" for n in (needed.seeds, needed.fewest, needed.most)]
@@ -240,9 +246,9 @@ def _lacking(contrast: Contrast, family: int) -> str:
     margin = points(needed.margin, sign=False)
     power = f"{100 * needed.power:.0f} % power"
     holm = ""
-    if family > 1 and contrast.p_t is not None and contrast.p_t < ALPHA:
-        holm = f"; by itself (p {_equals(contrast.p_t)}) it would be resolved, among {family} contrasts it is not"
-    if needed.seeds is not None and needed.seeds <= contrast.n:
+    if family > 1 and p is not None and p < ALPHA:
+        holm = f"; by itself (p {_equals(p)}) it would be resolved, among {family} contrasts it is not"
+    if needed.seeds is not None and needed.seeds <= n:
         return (
             holm or f"; as many seeds would see a difference of {margin} points with {power}, so it is likely smaller"
         )

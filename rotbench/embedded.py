@@ -30,6 +30,11 @@ _NUMBER = re.compile(r"\d+(?:\.\d+)?(?:e[-+]?\d+)?")
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 
 
+def printable(text: str) -> str:
+    """A text without control characters; a browser reads every end of a line as a line feed."""
+    return _UNPRINTABLE.sub("\ufffd", text).replace("\r\n", "\n").replace("\r", "\n")
+
+
 def tidied(results: Results) -> Results:
     """A copy as a page can hold it: null for what is not finite, no control characters, curves in five digits."""
 
@@ -37,8 +42,7 @@ def tidied(results: Results) -> Results:
         if isinstance(value, float):
             return value if math.isfinite(value) else None
         if isinstance(value, str):
-            # A browser reads every end of a line as "\n".
-            return _UNPRINTABLE.sub("\ufffd", value).replace("\r\n", "\n").replace("\r", "\n")
+            return printable(value)
         if isinstance(value, Mapping):
             return {tidy(key): tidy(item) for key, item in value.items()}
         if isinstance(value, list | tuple):

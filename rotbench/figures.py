@@ -396,7 +396,7 @@ def _row_figure(
     titles = {}
     for place, (row, mean) in enumerate(zip(rows, means, strict=True)):
         colour = GREY if row.faint else colour_of(row.style)
-        if row.estimate.n > 1:
+        if len(row.values) > 1:
             _marks(
                 axes,
                 row.values,

@@ -214,7 +214,7 @@ def pretext_rows(results: Results) -> list[PretextRow]:
 def curve_tables(results: Results, labels: Mapping[str, str]) -> dict[str, CurveTable]:
     """The numbers of each view of the downstream curves: the means of finished seeds by epoch."""
     return {
-        view.name: _curve_table(
+        view.name: curve_table(
             view.name,
             view.words,
             [
@@ -240,10 +240,10 @@ def pretext_table(results: Results) -> CurveTable:
         )
         for place, (variant, runs) in enumerate(compare.by_variant(results["runs"], "pretext"))
     ]
-    return _curve_table("pretexts", "Pretext score by epoch", series, "")
+    return curve_table("pretexts", "Pretext score by epoch", series, "")
 
 
-def _curve_table(
+def curve_table(
     figure: str, title: str, series: Sequence[tuple[str, str, Sequence[figures.Line], bool]], places: str
 ) -> CurveTable:
     means = [[point.mean for point in figures.mean_curve(lines)] for _, _, lines, _ in series]
