@@ -249,6 +249,34 @@ def export(out: Path, source: Path | None, to: Path) -> None:
     click.echo(f"{to} holds {len(files)} files: tables, figures, methods.md, references.bib")
 
 
+@cli.command()
+@click.argument("a", type=click.Path(path_type=Path))
+@click.argument("b", type=click.Path(path_type=Path))
+@click.option(
+    "--to",
+    type=click.Path(path_type=Path),
+    default=Path("comparison.html"),
+    show_default=True,
+    help="The page; an earlier comparison is written over, any other file is not.",
+)
+@json_option
+def compare(a: Path, b: Path, to: Path, as_json: bool) -> None:
+    """Compare two studies, A and B, on one page: what differs between them, and whether it changed the results.
+
+    Each is a results folder, a report.html or a results.json. Variants are joined by their keys, and seeds are paired
+    where both studies drew the same from them.
+    """
+    from rotbench.comparison import as_json as said
+    from rotbench.comparison import compared, render, write_page
+    from rotbench.redraw import drawable
+
+    found = compared(a, b)
+    with drawable(f"{a} or {b}"):
+        page, summary = render(found), said(found)
+    write_page(page, to)
+    click.echo(json.dumps(summary, indent=1, allow_nan=False) if as_json else to.resolve().as_uri())
+
+
 def results_in(out: Path) -> dict[str, Any]:
     """The results of the study in a folder. Raises :class:`~rotbench.errors.BadInput` where there is none."""
     from rotbench.redraw import JSON, PAGE

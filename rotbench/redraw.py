@@ -29,6 +29,8 @@ PAGE, JSON, CSV = "report.html", "results.json", "results.csv"
 GIVE = "Give a report.html or a results.json that rotbench wrote."
 
 _OPENING = '<script type="application/json" id="results">'
+#: What a page of two studies carries instead of results, by which it is known again.
+OF_COMPARISON = '<script type="application/json" id="comparison">'
 
 
 class _Shape(BaseModel):
@@ -187,6 +189,8 @@ def read_results_file(path: Path) -> Results:
     if not is_page and not text.lstrip().startswith("{"):
         cut = 'name="generator" content="rotbench' in text
         what = "is cut off: the results that a page carries at its end are missing" if cut else "is not rotbench's"
+        if OF_COMPARISON in text:
+            what = "is a comparison of two studies, which carries the results of neither"
         raise BadInput(f"{path} {what}", GIVE)
     try:
         results = results_of_page(text) if is_page else json.loads(text)
@@ -241,8 +245,8 @@ def _told(error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def drawable(path: Path, done: str = "drawn") -> Iterator[None]:
-    """Turn whatever is raised where saved results are ``done`` something with into an error about their file."""
+def drawable(path: Path | str, done: str = "drawn") -> Iterator[None]:
+    """Turn whatever is raised where saved results are ``done`` something with into an error about their file, or files."""
     try:
         yield
     except RotbenchError:
