@@ -162,8 +162,8 @@ def _counterparts(a: Sequence[Run], b: Sequence[Run], *, paired: bool) -> Iterat
 def _told(difference: Difference, aligned: bool) -> Change:
     plain = _PRETRAINING.sub("", difference.setting)
     of: Kind = "machine" if plain in MACHINE else "code" if plain == "code or data" else "training"
-    seeds = difference.seeds if aligned else ()
-    return Change(difference.setting, of, difference.variant, difference.baseline, seeds, bool(difference.seeds))
+    told = Change(difference.setting, of, difference.variant, difference.baseline)
+    return replace(told, seeds=difference.seeds) if aligned else replace(told, some=bool(difference.seeds))
 
 
 def _versions(one: Sequence[Run], other: Sequence[Run], depth: int) -> Iterator[Change]:

@@ -22,7 +22,7 @@ from rotbench.embedded import printable, tidied
 from rotbench.errors import BadInput, EnvironmentLacking
 from rotbench.figures import page_svg
 from rotbench.outcome import Outcome, cautions, counted, limits, outcome, sentences
-from rotbench.overlays import MOST_PANELS, curves_table, drawings
+from rotbench.overlays import MOST_PANELS, NAMES, curves_table, drawings
 from rotbench.redraw import JSON, OF_COMPARISON, PAGE, check_shape, drawable, read_results
 from rotbench.report import environment
 from rotbench.resources import templates_folder
@@ -140,6 +140,7 @@ def render(found: Outcome) -> str:
     """The page as one HTML document. The same results under the same names give the same text."""
     folder = templates_folder()
     script = Markup((folder / "report.js").read_text(encoding="utf-8"))  # noqa: S704 -- the file that ships
+    drawn = drawings(found)
     style = Markup((folder / "report.css").read_text(encoding="utf-8"))  # noqa: S704
     return (
         environment()
@@ -161,7 +162,7 @@ def render(found: Outcome) -> str:
             ],
             scores=[_score(found, item) for item in found.pretexts],
             # Our own SVG, its texts escaped.
-            figures={name: Markup(page_svg(drawing)) for name, drawing in drawings(found).items()},  # noqa: S704
+            figures={name: Markup(page_svg(drawn[name]) if name in drawn else "") for name in NAMES},  # noqa: S704
             curves=curves_table(found),
             most_panels=MOST_PANELS,
             unmatched=unmatched(found),

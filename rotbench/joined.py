@@ -82,26 +82,24 @@ def _resolved_alike(a: _Variants, b: _Variants, joined: Mapping[int, int]) -> di
 
 
 class _Resolved:
-    """A variant's values as its run resolved them, each as text that is the same for what means the same."""
+    """A variant's values, each as text that is the same for what means the same, and what its run resolved."""
 
     def __init__(self, variant: Variant, run: Run) -> None:
         whole = filled(variant)
         self.settings = {**part(run, "model"), **part(run, "train")}
         self.plugins = tuple(alike(part(run, key) or whole[key]) for key in ("init", "freeze"))
-        self.keys = [key for key in whole if key not in ("init", "freeze")]
-        self.values = {key: alike(self.settings.get(key, whole[key])) for key in self.keys}
+        self.values = {key: alike(value) for key, value in whole.items() if key not in ("init", "freeze")}
 
     def value(self, key: str) -> str | None:
-        """The value of an axis that this variant, or another one, sets."""
+        """The value of an axis that this variant sets, or that all runs of its study have; None where none is known."""
         if key in self.values:
             return self.values[key]
         return alike(self.settings[key]) if key in self.settings else None
 
     def fits(self, other: _Resolved) -> bool:
         """Whether both have the same known value for every key that one of them sets."""
-        return all(self.value(key) is not None and self.value(key) == other.value(key) for key in self.keys) and all(
-            self.value(key) == other.values[key] for key in other.keys
-        )
+        keys = self.values.keys() | other.values.keys()
+        return all(self.value(key) is not None and self.value(key) == other.value(key) for key in keys)
 
 
 # Random streams

@@ -13,6 +13,8 @@ from rotbench.tables import CurveTable, curve_table
 from rotbench.versus import margin_of
 from rotbench.views import seed_lines
 
+#: Every figure that a page can have.
+NAMES = ("differences", "curves")
 #: Curves are drawn where there are at most so many variants.
 MOST_PANELS = 8
 
