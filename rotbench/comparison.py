@@ -16,11 +16,12 @@ from typing import Any
 from markupsafe import Markup
 
 from rotbench import __version__
+from rotbench.canvas import page_svg
 from rotbench.changes import Change, ChangeRow, causes, change_rows, numbers
-from rotbench.compare import Results, Run, VariantSummary, as_written
+from rotbench.compare import Results, Run, as_written
+from rotbench.contrast import VariantSummary
 from rotbench.embedded import printable, tidied
 from rotbench.errors import BadInput, EnvironmentLacking
-from rotbench.figures import page_svg
 from rotbench.outcome import Outcome, cautions, counted, limits, outcome, sentences
 from rotbench.overlays import MOST_PANELS, NAMES, curves_table, drawings
 from rotbench.redraw import JSON, OF_COMPARISON, PAGE, check_shape, drawable, read_results
@@ -28,7 +29,7 @@ from rotbench.report import environment
 from rotbench.resources import templates_folder
 from rotbench.system import write_durably
 from rotbench.tables import distinct
-from rotbench.versus import Versus, margin_of
+from rotbench.versus import SAME, Versus, margin_of
 
 #: Study files of more lines are not laid side by side: that takes time, and nobody reads it.
 MOST_LINES = 2000
@@ -153,6 +154,7 @@ def render(found: Outcome) -> str:
             counted=counted(found),
             limits=limits(found),
             cautions=cautions(found),
+            same=SAME,
             alike={(item.method, item.why) for item in found.contrasts},
             margin=margin_of(found.a),
             changes=shown_changes(found),

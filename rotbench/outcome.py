@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from rotbench.answer import seeds_lacking
 from rotbench.changes import Change, causes, changes, margin_words, numbers
 from rotbench.compare import Results, as_written
+from rotbench.contrast import EQUAL
 from rotbench.evidence import proof, seed_rows
-from rotbench.inference import ROUNDING
 from rotbench.joined import Shared, shared
 from rotbench.limits import changes_of_seeds
 from rotbench.trained import listed
-from rotbench.versus import Versus, margin_of, pretexts, versus
+from rotbench.versus import NO_SPREAD, SAME, Versus, margin_of, pretexts, versus
 from rotbench.wording import p_value, points, span, variant_labels
 
 
@@ -56,7 +56,7 @@ class Outcome:
     @property
     def family(self) -> int:
         """Over how many contrasts Holm's correction is."""
-        return sum(item.p_holm is not None for item in self.contrasts)
+        return sum(item.n > 1 for item in self.contrasts)
 
     def label(self, item: Versus) -> str:
         return self.labels[as_written(item.a.variant)]
@@ -94,18 +94,19 @@ def outcome(a: Results, b: Results, names: tuple[str, str]) -> Outcome:
 def sentences(found: Outcome) -> list[Said]:
     """One sentence a joined variant, in A's order."""
     return [
-        Said(*_mark(item), _text(item, found.label(item), causes(differing), found.family), _notes(item, differing))
+        Said(*_mark(item), _text(item, found, causes(differing)), _notes(item, differing))
         for item, differing in zip(found.contrasts, found.changes, strict=True)
     ]
 
 
 def _mark(item: Versus) -> tuple[str, str]:
     if item.verdict is None:
-        return "none", "no verdict"
+        return ("equivalent", "the same") if item.reason == SAME else ("none", "no verdict")
     return item.verdict.split(",")[0].replace(" ", "-"), item.verdict
 
 
-def _text(item: Versus, label: str, why: Sequence[Change], family: int) -> str:
+def _text(item: Versus, found: Outcome, why: Sequence[Change]) -> str:
+    label, margin = found.label(item), f"{points(margin_of(found.a), sign=False)} points"
     named = f", with {_instead(why[0])}" if len(why) == 1 else ""
     if item.identical:
         return f"{label}: the same to the last digit in {_of_seeds(item)}{_weights(item)}{named}{_but(item)}."
@@ -114,18 +115,18 @@ def _text(item: Versus, label: str, why: Sequence[Change], family: int) -> str:
     if item.verdict is None:
         numbers = _numbers(item) if item.interval else _seeds(item)
         return f"{label}{named}: {points(item.difference)} points ({numbers}){_but(item)}."
-    holm = f" after Holm over {family} variants" if family > 1 else ""
-    told = f"{_numbers(item)}, p {_equals(item.p_holm)}{holm}"
-    if item.verdict == "not resolved":
-        return f"{label}{named}: {points(item.difference)} points ({told}){seeds_lacking(item.seeds_needed)}."
     if item.verdict == "equivalent":
         return (
-            f"{label}: B and A lie within the margin of each other{named}: {points(item.difference)} points ({told})."
+            f"{label}: B and A differ by less than the margin of {margin}{named}: {points(item.difference)} points "
+            f"({_numbers(item, narrow=True)})."
         )
+    holm = f" after Holm over {found.family} variants" if found.family > 1 else ""
+    told = f"{_numbers(item)}, p {_equals(item.p_holm)}{holm}"
+    if item.verdict == "not resolved":
+        needed = seeds_lacking(item.seeds_needed, item.n, item.p, found.family)
+        return f"{label}{named}: {points(item.difference)} points ({told}){needed}."
     apart = f"{points(abs(item.difference), sign=False)} points {'above' if item.difference > 0 else 'below'}"
-    if abs(item.difference) < ROUNDING:
-        apart = "level with"
-    less = ", by less than the margin" if "," in item.verdict else ""
+    less = f", by less than the margin of {margin}" if "," in item.verdict else ""
     normal = f"; assuming normal {'differences' if item.method == 'paired' else 'accuracies'}"
     return f"{label}: B is {apart} A{less}{named} ({told}{normal if item.assumes_normality else ''})."
 
@@ -141,9 +142,11 @@ def _seed_names(seeds: Sequence[int]) -> str:
     return f"seed{'' if len(seeds) == 1 else 's'} {numbers(seeds)}"
 
 
-def _numbers(item: Versus) -> str:
+def _numbers(item: Versus, narrow: bool = False) -> str:
+    """The interval of the contrast, or the one that equivalence rests on, and its seeds."""
+    level, interval = ("90", item.interval_90) if narrow else ("95", item.interval)
     how = "of paired differences" if item.method == "paired" else "of Welch's t"
-    return f"95 % t interval {how} {span(item.interval)}, {_seeds(item)}" if item.interval else _seeds(item)
+    return f"{level} % t interval {how} {span(interval)}, {_seeds(item)}" if interval else _seeds(item)
 
 
 def _seeds(item: Versus) -> str:
@@ -165,9 +168,13 @@ def _weights(item: Versus) -> str:
 
 def _but(item: Versus) -> str:
     """Why nothing is concluded."""
-    if item.verdict is not None or item.reason is None:
+    if item.verdict is not None or item.reason in (None, SAME):
         return ""
-    told = {"other data": "the two were scored on other images, and intervals cover other seeds alone"}
+    told = {
+        "other data": "the two were scored on other images, and intervals cover other seeds alone",
+        EQUAL: "all seeds differ by the same amount, which leaves no spread to judge it by",
+        NO_SPREAD: "all seeds of a side are equal, which leaves no spread to judge it by",
+    }
     reason = told.get(item.reason, item.reason)
     if item.reason.startswith("diverged"):
         reason = f"a run {item.reason}"
@@ -200,8 +207,6 @@ def _notes(item: Versus, differing: Sequence[Change]) -> tuple[str, ...]:
     if item.copied:
         which = "these runs" if item.copied == item.common else f"the runs of {_seed_names(item.copied)}"
         notes.append(f"Nothing was trained anew: {which} are the same trainings, read from two places.")
-    elif item.interval is not None and item.interval[0] == item.interval[1] and not item.identical:
-        notes.append("All seeds differ by the same amount, so the interval has no width.")
     return tuple(notes)
 
 
@@ -223,14 +228,12 @@ def counted(found: Outcome) -> str:
     """All sentences in one: ``Of 4 variants in both: 1 higher in B, 3 not resolved.``"""
     kinds: dict[str, int] = {}
     for item in found.contrasts:
-        word = "without a verdict" if item.verdict is None else item.verdict.partition(",")[0]
+        word = SAME if item.reason == SAME else (item.verdict or "without a verdict").partition(",")[0]
         kinds[word] = kinds.get(word, 0) + 1
-    order = ("higher", "lower", "equivalent", "not resolved", "without a verdict")
+    order = ("higher", "lower", "equivalent", SAME, "not resolved", "without a verdict")
     told = [f"{kinds[word]} {word}{' in B' * (word in order[:2])}" for word in order if word in kinds]
-    identical = sum(item.identical for item in found.contrasts)
-    same = f"; {identical} the same to the last digit" if identical else ""
     variants = len(found.contrasts)
-    return f"Of {variants} {'variant' if variants == 1 else 'variants'} in both studies: {', '.join(told)}{same}."
+    return f"Of {variants} {'variant' if variants == 1 else 'variants'} in both studies: {', '.join(told)}."
 
 
 def limits(found: Outcome) -> list[str]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from rotbench import figures
-from rotbench.compare import Run, VariantSummary, as_written, by_variant
+from rotbench.canvas import Drawing
+from rotbench.compare import Run, as_written, by_variant
+from rotbench.contrast import VariantSummary
 from rotbench.curve import scored_part
 from rotbench.inference import Estimate
 from rotbench.outcome import Outcome
 from rotbench.tables import CurveTable, curve_table
-from rotbench.versus import margin_of
+from rotbench.versus import SAME, margin_of
 from rotbench.views import seed_lines
 
 #: Every figure that a page can have.
@@ -19,7 +21,7 @@ NAMES = ("differences", "curves")
 MOST_PANELS = 8
 
 
-def drawings(found: Outcome) -> dict[str, figures.Drawing]:
+def drawings(found: Outcome) -> dict[str, Drawing]:
     """The differences, and where variants are few the curves of both; only those for which there is something."""
     drawn = {}
     rows = [
@@ -29,7 +31,7 @@ def drawings(found: Outcome) -> dict[str, figures.Drawing]:
             style=0 if item.method == "paired" else 1,
             values=tuple(item.differences.values()),
             estimate=Estimate(item.n, item.difference, *(item.interval or (None, None))),
-            faint=item.verdict is None,
+            faint=item.verdict is None and item.reason != SAME,
         )
         for place, item in enumerate(found.contrasts)
         if item.difference is not None

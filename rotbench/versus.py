@@ -16,10 +16,10 @@ from typing import Any, Literal
 import numpy as np
 from scipy import stats
 
-from rotbench.compare import Results, Run, VariantSummary, as_written, by_variant, finished, summarise, variants
+from rotbench.compare import Results, Run, as_written, by_variant, finished, summarise, variants
+from rotbench.contrast import EQUAL, VariantSummary
 from rotbench.inference import (
     MARGIN,
-    ROUNDING,
     SEEDS_WITHOUT_NORMALITY,
     holm,
     mean_interval,
@@ -35,6 +35,10 @@ from rotbench.trained import listed
 Interval = tuple[float, float]
 Method = Literal["paired", "Welch"]
 
+#: Why there is no verdict where there is nothing to judge.
+SAME = "the same to the last digit"
+NO_SPREAD = "all seeds of a side are equal"
+
 
 @dataclass(frozen=True)
 class Versus:
@@ -42,7 +46,8 @@ class Versus:
 
     ``method`` says how the seeds are compared and ``why`` in words; ``differences`` are those of paired seeds, empty
     for Welch's t. ``left_out`` are finished seeds that have no partner. ``p`` is that of the t test, ``p_holm`` the
-    same after Holm over all variants of both studies that have one. ``verdict`` is None where ``reason`` says why.
+    same after Holm over all joined variants of two seeds and more. ``verdict`` is None where ``reason`` says why; where
+    nothing spreads there is neither an interval nor a p value.
 
     ``common`` are the seeds that both have finished; in those of ``same`` all test accuracies are equal to the last
     digit, in those of ``same_weights`` the trained weights are (None where they were not recorded), and those of
@@ -165,34 +170,35 @@ def contrast(a: Side, b: Side) -> Versus:
 
 
 def _compared(plain: Versus) -> Versus:
-    """The contrast with its difference, intervals and p, as far as its seeds allow."""
+    """The contrast with its difference, and with intervals and p where its seeds allow it and spread."""
     if plain.method == "paired":
         values = list(plain.differences.values())
         estimate = mean_interval(values)
+        plain = replace(plain, difference=estimate.mean)
         if estimate.n < 2:
-            return replace(plain, difference=estimate.mean)
+            return plain
+        if not spread(values):
+            return replace(plain, reason=plain.reason or (SAME if plain.identical else EQUAL))
         narrow = mean_interval(values, level=0.90).interval
-        return replace(
-            plain, difference=estimate.mean, interval=estimate.interval, interval_90=narrow, p=paired_t(values)
-        )
+        return replace(plain, interval=estimate.interval, interval_90=narrow, p=paired_t(values))
     samples = [list(side.accuracies.values()) for side in (plain.a, plain.b)]
     if not all(samples):
         return plain
-    difference = math.fsum(samples[1]) / len(samples[1]) - math.fsum(samples[0]) / len(samples[0])
+    means = [math.fsum(sample) / len(sample) for sample in samples]
+    plain = replace(plain, difference=means[1] - means[0])
     if min(map(len, samples)) < 2:
-        return replace(plain, difference=difference)
+        return plain
+    if not any(map(spread, samples)):
+        return replace(plain, reason=plain.reason or NO_SPREAD)
     interval, narrow, p = welch(*samples)
-    return replace(plain, difference=difference, interval=interval, interval_90=narrow, p=p)
+    return replace(plain, interval=interval, interval_90=narrow, p=p)
 
 
 def welch(a: Sequence[float], b: Sequence[float]) -> tuple[Interval, Interval, float]:
-    """The 95 % and 90 % intervals of the mean of ``b`` less that of ``a``, two or more values each, and p (Welch 1947).
+    """The 95 % and 90 % intervals of the mean of ``b`` less that of ``a``, and p (Welch 1947).
 
-    Where neither side spreads there is no denominator; the interval then has no width, and p is its limit.
+    Both have two or more values, and one of them spreads.
     """
-    if not spread(a) and not spread(b):
-        difference = b[0] - a[0]
-        return (difference, difference), (difference, difference), 1.0 if abs(difference) <= ROUNDING else 0.0
     with warnings.catch_warnings():
         # Equal values on one side are no loss of precision.
         warnings.simplefilter("ignore", RuntimeWarning)
@@ -202,14 +208,18 @@ def welch(a: Sequence[float], b: Sequence[float]) -> tuple[Interval, Interval, f
 
 
 def judged(family: Sequence[Versus], margin: float) -> tuple[Versus, ...]:
-    """``family`` with ``p_holm`` over all that have a p value, and a verdict where no reason speaks against one."""
-    adjusted = iter(holm([item.p for item in family if item.p is not None]))
+    """``family`` with ``p_holm`` over all of two seeds and more, and a verdict where no reason speaks against one.
+
+    What has no spread has no p, but was asked all the same: it counts as one that shows nothing.
+    """
+    counted = [item for item in family if item.n > 1]
+    adjusted = iter(holm([1.0 if item.p is None else item.p for item in counted]))
     told = []
     for item in family:
-        if item.p is None or item.difference is None or item.interval_90 is None:
+        p_holm = next(adjusted) if item.n > 1 else None
+        if p_holm is None or item.difference is None or item.interval_90 is None:
             told.append(item)
             continue
-        p_holm = next(adjusted)
         word = None if item.reason else verdict(item.difference, p_holm, item.interval_90, margin)
         needed = None
         if word == "not resolved" and item.method == "paired":

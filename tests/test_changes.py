@@ -215,10 +215,8 @@ def test_nothing_that_differs_is_said() -> None:
     )
     same = said_of(a, again(a))[0]
     assert plain(same) == "random: the same to the last digit in 3 of 3 seeds, and so are the trained weights."
-    assert (same.mark, same.notes) == ("equivalent", ("Nothing that is recorded differs.",))
-    assert counted(compared(a, again(a))) == (
-        "Of 2 variants in both studies: 2 equivalent; 2 the same to the last digit."
-    )
+    assert (same.tone, same.mark, same.notes) == ("equivalent", "the same", ("Nothing that is recorded differs.",))
+    assert counted(compared(a, again(a))) == "Of 2 variants in both studies: 2 the same to the last digit."
 
 
 def test_what_is_the_same_though_something_changed_names_it() -> None:
@@ -245,7 +243,8 @@ def test_every_kind_of_result_has_its_words() -> None:
     )
     near = study({NAMES[0]: [0.8005, 0.8101, 0.7902]})
     assert plain(said_of(a, near)[0]).startswith(
-        "random: B and A lie within the margin of each other: 0.0 points (95 % t interval of paired differences "
+        "random: B and A differ by less than the margin of 1.0 points: +0.03 points (90 % t interval of paired "
+        "differences \N{MINUS SIGN}0.008 to "
     )
     welch = said_of(a, unpair(study({NAMES[0]: [0.9, 0.91, 0.89, 0.9, 0.9]})))[0]
     assert "95 % t interval of Welch's t" in welch.text
@@ -255,7 +254,10 @@ def test_every_kind_of_result_has_its_words() -> None:
     more = said_of(a, study({NAMES[0]: [0.85, 0.861, 0.84, 0.9, 0.9]}))[0]
     assert more.notes[-1] == "Left out of the difference, for want of a partner: seeds 3 and 4 of B."
     equal = said_of(a, study({NAMES[0]: [0.85, 0.86, 0.84]}, second=8.0))[0]
-    assert equal.notes[-1] == "All seeds differ by the same amount, so the interval has no width."
+    assert plain(equal) == (
+        "random: +5.0 points (n = 3 seeds); no verdict: all seeds differ by the same amount, which leaves no spread to "
+        "judge it by."
+    )
     copied = said_of(a, deepcopy(a))[0]
     assert copied.notes[-1] == ("Nothing was trained anew: these runs are the same trainings, read from two places.")
     other = study({NAMES[0]: [0.85, 0.86, 0.84]})

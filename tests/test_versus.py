@@ -11,8 +11,9 @@ import pytest
 from scipy import stats
 
 from rotbench import inference
+from rotbench.contrast import EQUAL
 from rotbench.joined import Shared, shared
-from rotbench.versus import Versus, pretexts, versus, welch
+from rotbench.versus import NO_SPREAD, SAME, Versus, pretexts, versus, welch
 from tests import simulated
 from tests.test_simulations import ERRORS, within
 from tests.two_studies import NAMES, Results, again, runs_of, study, unpair
@@ -73,14 +74,26 @@ def test_welchs_interval_is_the_one_of_its_formula() -> None:
     assert p == pytest.approx(2 * stats.t.sf(abs(difference) / error, freedom))
 
 
-def test_samples_without_spread_have_their_limits_and_no_warning() -> None:
-    assert welch([0.8, 0.8], [0.8, 0.8, 0.8]) == ((0.0, 0.0), (0.0, 0.0), 1.0)
-    (low, high), narrow, p = welch([0.5, 0.5], [0.75, 0.75])
-    assert ((low, high), narrow, p) == ((0.25, 0.25), (0.25, 0.25), 0.0)
+def test_a_side_without_spread_is_no_part_of_the_error_and_two_are_not_judged() -> None:
     (low, high), _, p = welch([0.8, 0.8, 0.8], [0.81, 0.82, 0.83])
-    expected = stats.ttest_1samp([0.01, 0.02, 0.03], 0)  # what does not spread has no part in the error
+    expected = stats.ttest_1samp([0.01, 0.02, 0.03], 0)
     assert (low, high) == pytest.approx(tuple(expected.confidence_interval(0.95)))
     assert p == pytest.approx(expected.pvalue)
+
+
+def test_without_spread_there_is_neither_interval_nor_verdict_but_a_place_in_the_family() -> None:
+    flat, level = [0.8] * 3, [0.75] * 3
+    a = study({NAMES[0]: flat, NAMES[1]: FIRST[:3], NAMES[2]: FIRST[:3]})
+    b = study({NAMES[0]: level, NAMES[1]: [value + 0.01 for value in FIRST[:3]], NAMES[2]: SECOND[:3]})
+    for method, reasons in (("paired", [EQUAL, EQUAL]), ("Welch", [NO_SPREAD, None])):
+        found = contrasts(a, b if method == "paired" else unpair(b))
+        assert [item.method for item in found] == [method] * 3
+        assert [item.reason for item in found] == [*reasons, None]
+        nothing = found[0]
+        assert (nothing.interval, nothing.p, nothing.p_holm, nothing.verdict) == (None, None, None, None)
+        assert nothing.difference == pytest.approx(-0.05)
+        p_values = [1.0 if item.p is None else item.p for item in found]
+        assert found[2].p_holm == pytest.approx(min(1.0, p_values[2] * (3 if p_values[2] == min(p_values) else 2)))
 
 
 def test_holm_is_over_all_joined_variants() -> None:
@@ -266,7 +279,7 @@ def test_what_is_the_same_to_the_last_digit_is_found_and_told_from_a_copy() -> N
     b = again(a)
     item = only(a, b)
     assert (item.identical, item.same, item.same_weights, item.copied) == (True, (0, 1, 2, 3, 4), (0, 1, 2, 3, 4), ())
-    assert (item.interval, item.p, item.verdict) == ((0.0, 0.0), 1.0, "equivalent")
+    assert (item.difference, item.interval, item.p, item.verdict, item.reason) == (0.0, None, None, None, SAME)
     runs_of(b, ONE)[2]["history"][0]["test_accuracy"] += 1e-15
     runs_of(b, ONE)[3]["provenance"]["backbone_sha256"] = "other weights, as accurate"
     item = only(a, b)
