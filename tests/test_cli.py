@@ -472,6 +472,7 @@ def test_help_names_every_command(tmp_path: Path) -> None:
         "plan",
         "report",
         "export",
+        "compare",
         "collate",
         "check",
         "plugins",
