@@ -5,9 +5,7 @@ It carries what it says and neither study's results, of which each has a page of
 
 from __future__ import annotations
 
-import base64
 import difflib
-import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,8 +23,7 @@ from rotbench.errors import BadInput, EnvironmentLacking
 from rotbench.outcome import Outcome, cautions, counted, limits, outcome, sentences
 from rotbench.overlays import MOST_PANELS, NAMES, curves_table, drawings
 from rotbench.redraw import JSON, OF_COMPARISON, PAGE, check_shape, drawable, read_results
-from rotbench.report import environment
-from rotbench.resources import templates_folder
+from rotbench.report import dressed, environment
 from rotbench.system import write_durably
 from rotbench.tables import distinct
 from rotbench.versus import SAME, Versus, margin_of
@@ -51,7 +48,7 @@ def compared(a: Path, b: Path) -> Outcome:
         raise BadInput(f"{a} and {b} are the same results", TWO)
     if _timed(results[0]) and _recorded(results[0]) == _recorded(results[1]):
         raise BadInput(f"{a} and {b} hold the same results: every run is the same, to the second", TWO)
-    with drawable(f"{a} or {b}"):
+    with drawable(f"{a} or {b}", "compared"):
         found = outcome(results[0], results[1], (_name(a), _name(b)))
     if not found.contrasts and not found.pretexts:
         has = "; ".join(
@@ -86,7 +83,7 @@ def _is_comparison(path: Path) -> bool:
 def _read(path: Path) -> Results:
     results = read_results(path)
     check_shape(results, path)
-    with drawable(path):
+    with drawable(path, "read"):
         return tidied(results)
 
 
@@ -139,10 +136,7 @@ class ShownChange:
 
 def render(found: Outcome) -> str:
     """The page as one HTML document. The same results under the same names give the same text."""
-    folder = templates_folder()
-    script = Markup((folder / "report.js").read_text(encoding="utf-8"))  # noqa: S704 -- the file that ships
     drawn = drawings(found)
-    style = Markup((folder / "report.css").read_text(encoding="utf-8"))  # noqa: S704
     return (
         environment()
         .get_template("comparison.html.j2")
@@ -171,9 +165,7 @@ def render(found: Outcome) -> str:
             lines=study_lines(found),
             embedded=as_json(found),
             series=[],
-            style=style,
-            script=script,
-            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+            **dressed("report.js"),
         )
     )
 

@@ -163,7 +163,7 @@ def _of_seeds(item: Versus) -> str:
 def _weights(item: Versus) -> str:
     if item.same_weights is None:
         return ""
-    return ", and so are the trained weights" if item.same_weights == item.common else ", but not the trained weights"
+    return ", and so are the trained backbones" if item.same_weights == item.common else ", but not the backbones"
 
 
 def _but(item: Versus) -> str:

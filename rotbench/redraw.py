@@ -246,7 +246,7 @@ def _told(error: Exception) -> str:
 
 @contextlib.contextmanager
 def drawable(path: Path | str, done: str = "drawn") -> Iterator[None]:
-    """Turn whatever is raised where saved results are ``done`` something with into an error about their file, or files."""
+    """Turn whatever is raised where saved results are ``done`` something with into an error about their files."""
     try:
         yield
     except RotbenchError:

@@ -50,7 +50,7 @@ class Versus:
     nothing spreads there is neither an interval nor a p value.
 
     ``common`` are the seeds that both have finished; in those of ``same`` all test accuracies are equal to the last
-    digit, in those of ``same_weights`` the trained weights are (None where they were not recorded), and those of
+    digit, in those of ``same_weights`` the trained backbones are (None where there is none on record), and those of
     ``copied`` took the same seconds, epoch by epoch, too: they are one training, read from two places.
     ``seeds_needed`` is the number of paired seeds that would show a difference of the margin, where this one is not
     resolved.
@@ -278,13 +278,17 @@ def _accuracies(run: Run) -> Any:
 
 
 def _weights(run: Run) -> Any:
-    return (run.get("provenance") or {}).get("backbone_sha256")
+    """The hash of a backbone that was trained; one that was not is what it was before, whatever else was done."""
+    counts = kept(run, "freeze").get("trainable_by_stage") or {}
+    trained = any(count for stage, count in counts.items() if stage != "fc")
+    return run["provenance"].get("backbone_sha256") if trained else None
 
 
 def _seconds(run: Run) -> Any:
     """What the clock said, which no second training repeats; None where it was not kept."""
     seconds = [entry.get("seconds") for entry in run["history"]]
-    return None if not seconds or None in seconds else [*seconds, _accuracies(run)]
+    seconds.append(run["train_seconds"])
+    return None if None in seconds else [*seconds, _accuracies(run)]
 
 
 def _alike(a: Sequence[Run], b: Sequence[Run], told: Any) -> bool:

@@ -214,7 +214,7 @@ def test_nothing_that_differs_is_said() -> None:
         "Nothing that is recorded differs, so what made the difference is not known.",
     )
     same = said_of(a, again(a))[0]
-    assert plain(same) == "random: the same to the last digit in 3 of 3 seeds, and so are the trained weights."
+    assert plain(same) == "random: the same to the last digit in 3 of 3 seeds, and so are the trained backbones."
     assert (same.tone, same.mark, same.notes) == ("equivalent", "the same", ("Nothing that is recorded differs.",))
     assert counted(compared(a, again(a))) == "Of 2 variants in both studies: 2 the same to the last digit."
 
@@ -229,8 +229,8 @@ def test_what_is_the_same_though_something_changed_names_it() -> None:
     )
     one = [study({NAMES[0]: [0.8]}, second=second) for second in (1.0, 2.0)]
     assert plain(said_of(*one)[0]) == (
-        "random: the same to the last digit in 1 of 1 seed, and so are the trained weights; no verdict: one seed in A "
-        "and B, which tells nothing of others."
+        "random: the same to the last digit in 1 of 1 seed, and so are the trained backbones; no verdict: one seed in "
+        "A and B, which tells nothing of others."
     )
 
 

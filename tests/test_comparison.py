@@ -362,5 +362,5 @@ def test_a_second_training_that_gives_the_same_is_no_copy(tmp_path: Path) -> Non
     done = command(tmp_path, "compare", "a", "b")
     assert (done.returncode, done.stderr) == (0, "")
     page = Page((tmp_path / "comparison.html").read_text())
-    assert page.text.count("the same to the last digit in 3 of 3 seeds, and so are the trained weights.") == 4
+    assert page.text.count("the same to the last digit in 3 of 3 seeds, and so are the trained backbones.") == 4
     assert "Nothing was trained anew" not in page.text

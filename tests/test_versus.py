@@ -286,6 +286,10 @@ def test_what_is_the_same_to_the_last_digit_is_found_and_told_from_a_copy() -> N
     assert (item.identical, item.same, item.same_weights) == (False, (0, 1, 3, 4), (0, 1, 2, 4))
     del runs_of(b, ONE)[0]["provenance"]["backbone_sha256"]
     assert only(a, b).same_weights is None
+    b = again(a)
+    for run in runs_of(b, ONE):  # a backbone that was not trained says nothing
+        run["provenance"]["freeze"]["trainable_by_stage"] = {"layer4": 0, "fc": 5130}
+    assert only(a, b).same_weights is None
     assert only(a, deepcopy(a)).copied == (0, 1, 2, 3, 4)
 
 
