@@ -20,7 +20,7 @@ from rotbench.trained import listed
 from rotbench.wording import p_value, points, span, variant_labels
 
 #: What a contrast compares, where that is not two variants of equal settings.
-_KINDS = {
+KINDS = {
     "same settings": "",
     "tuned": "each at its own best",
     "compute-matched": "of as many epochs",
@@ -71,7 +71,7 @@ def comparability_rows(results: Results, contrasts: Sequence[Contrast]) -> list[
         ComparabilityRow(
             variant=labels[as_written(contrast.variant)],
             baseline=labels[as_written(contrast.baseline)],
-            kind=_KINDS[contrast.comparison],
+            kind=KINDS[contrast.comparison],
             axis=told(contrast, "axis"),
             consequences=told(contrast, "consequence"),
             confounds=told(contrast, "confound"),

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rotbench import compare
-from rotbench.answer import comparability_rows, sentences
+from rotbench.answer import KINDS, comparability_rows, sentences
 from rotbench.compare import Results, as_written
-from rotbench.contrast import Variant
+from rotbench.contrast import Contrast, Variant
 from rotbench.findings import Finding, findings, in_short, shortened
 from rotbench.imprints import Imprint, contradictions, equal_within, imprints
 from rotbench.partner import alike, filled
@@ -185,14 +185,14 @@ def entry_of(name: str, results: Results) -> Entry:
         verdicts=tuple(
             Verdict(
                 variant=filled(said.contrast.variant),
-                label=row.variant,
-                baseline=row.baseline,
-                kind=row.kind,
+                label=labels[as_written(said.contrast.variant)],
+                baseline=labels[as_written(said.contrast.baseline)],
+                kind=_kind(said.contrast),
                 tone=said.tone,
                 mark=said.contrast.verdict or said.contrast.reason or said.mark,
                 sentence=said.text,
             )
-            for said, row in zip(sentences(results, contrasts), comparability, strict=True)
+            for said in sentences(results, contrasts)
         ),
         thresholds=tuple(
             Threshold(row.label, row.accuracy, row.source, row.values)
@@ -207,3 +207,10 @@ def entry_of(name: str, results: Results) -> Entry:
         study=as_written([study["text"], study.get("changed", [])]),
         imprints=own,
     )
+
+
+def _kind(contrast: Contrast) -> str:
+    """What is compared, where that is not two variants of equal settings."""
+    if contrast.condition is not None:
+        return f"minus the same at another {contrast.condition.axis}"
+    return KINDS[contrast.comparison]

@@ -19,7 +19,7 @@ from rich.console import Console
 from rotbench import __version__, compare
 from rotbench.cli import cli, main
 from rotbench.embedded import tidied
-from rotbench.entry import Entry
+from rotbench.entry import Entry, entry_of
 from rotbench.gradebook import CSV_COLUMNS, LEGEND, Gradebook, gradebook, gradebook_page, gradebook_table
 from rotbench.handins import Unread, hand_ins, one_line, read_hand_in
 from rotbench.partner import alike, filled
@@ -138,6 +138,18 @@ def test_the_row_of_a_hand_in_has_the_numbers_and_verdicts_of_its_study(folder: 
         assert row.seeds == (0, 1, 2)
         assert (row.runs, row.done) == (15, 15)
     assert {verdict.mark for row in book.entries for verdict in row.verdicts} >= {"higher", "confounded", "same start"}
+
+
+def test_differences_of_differences_are_told_among_the_verdicts(tmp_path: Path) -> None:
+    results = hand_in("ann")
+    results["study"]["interactions"] = True
+    (tmp_path / "ann.json").write_text(json.dumps(results))
+    entry = entry_of("ann.json", results)
+    assert [verdict.kind for verdict in entry.verdicts] == ["", "", "minus the same at another freeze"]
+    assert entry.verdicts[-1].text == (
+        "rotation / below against random / below (minus the same at another freeze): higher"
+    )
+    assert collate(tmp_path, "ann.json").exit_code == 0
 
 
 def test_labels_that_were_ignored_and_subsets_that_are_none_are_failed_proofs(tmp_path: Path) -> None:
