@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from rotbench import compare
 from rotbench.comparability import LABELS, REMEDY, STATISTICS, also_differs
 from rotbench.compare import Results, as_written
-from rotbench.contrast import EQUAL, Condition, Contrast, VariantSummary
+from rotbench.contrast import EQUAL, Condition, Contrast, VariantSummary, family_size
 from rotbench.course import Remark, course
 from rotbench.curve import scored_part
 from rotbench.equal_cost import cost_ratio
@@ -86,7 +86,7 @@ def sentences(results: Results, contrasts: Sequence[Contrast]) -> list[Sentence]
     """One sentence a contrast, in the study's order."""
     summaries = compare.variants(results)
     called = phrases(results)
-    family = sum(contrast.p_holm is not None for contrast in contrasts)
+    family = family_size(contrasts)
     test_images = results["study"]["test_images"]
     margin = f"{points(results['study'].get('margin', MARGIN), sign=False)} points"
     part = scored_part(results["runs"])

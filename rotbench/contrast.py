@@ -214,6 +214,11 @@ def with_interval(plain: Contrast) -> Contrast:
     )
 
 
+def family_size(contrasts: Sequence[Contrast]) -> int:
+    """Over how many contrasts Holm's correction goes: those with two seeds or more that are not exploratory."""
+    return sum(item.n > 1 and not item.exploratory for item in contrasts)
+
+
 def judge(
     family: Sequence[Contrast], margin: float = MARGIN, primary: Mapping[str, Any] | None = None
 ) -> tuple[Contrast, ...]:

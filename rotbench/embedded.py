@@ -99,6 +99,14 @@ def _take_out_shared(runs: Sequence[Run]) -> list[Any]:
     return values
 
 
+def unfolded(results: Results) -> Results:
+    """Results as a page carries them, changed in place to what they are in results.json; others stay as they are."""
+    _put_back_shared(results["runs"], results.pop("shared", []))
+    for run in results["runs"]:
+        run["history"] = by_epoch(run["history"])
+    return results
+
+
 def _put_back_shared(runs: Sequence[Run], values: Sequence[Any]) -> None:
     """The inverse of :func:`_take_out_shared`; pages of earlier versions have nothing to put back."""
     for run in runs:
@@ -196,10 +204,8 @@ def results_of_page(page: str) -> Results:
     reader = _Page()
     reader.feed(page)
     reader.close()
-    results: Results = json.loads(reader.results)
-    _put_back_shared(results["runs"], results.pop("shared", []))
+    results = unfolded(json.loads(reader.results))
     for place, run in enumerate(results["runs"]):
-        run["history"] = by_epoch(run["history"])
         log = reader.logs.get(place, "")
         run["log"] = whole_log(log) if place in reader.slim else log
         if place in reader.pictures:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from rotbench.comparability import also_differs
 from rotbench.compare import as_written
-from rotbench.contrast import Contrast, VariantSummary
+from rotbench.contrast import Contrast, VariantSummary, family_size
 from rotbench.inference import Estimate
 from rotbench.power import MOST_SEEDS
 from rotbench.resources import templates_folder
@@ -132,7 +132,7 @@ def cost_table(axes: Sequence[str], finals: Sequence[FinalRow]) -> TextTable:
 
 def contrast_table(contrasts: Sequence[Contrast], labels: Mapping[str, str]) -> TextTable:
     """The paired contrasts, a row each."""
-    family = sum(item.p_holm is not None for item in contrasts)
+    family = family_size(contrasts)
     plain = all(item.comparison == "same settings" for item in contrasts)
     columns = _filled(
         [

@@ -96,7 +96,7 @@ def methods(
     by_id = {run["id"]: run for run in runs}
     proofs = [proof(run, by_id) for run in runs if "start" in run["provenance"]]
     seeds = seed_rows(runs)
-    family = [item for item in contrasts if item.p_holm is not None]
+    family = [item for item in contrasts if item.n > 1 and not item.exploratory]
 
     pretexts = [_pretext(name, about, runs, papers, bibliography) for name, about in study["pretexts"].items()]
     recipes = [pretext.recipe for pretext in pretexts]

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from rotbench.embedded import by_epoch, results_of_page
+from rotbench.embedded import results_of_page, unfolded
 from rotbench.errors import BadInput, EnvironmentLacking, RotbenchError, StoreUnusable
 from rotbench.results import Results, collect
 from rotbench.store import FORMAT, Store, to_json
@@ -195,8 +195,7 @@ def read_results_file(path: Path) -> Results:
     try:
         results = results_of_page(text) if is_page else json.loads(text)
         check_format(results, path)
-        for run in results["runs"]:
-            run["history"] = by_epoch(run["history"])
+        results = unfolded(results)
     except RotbenchError:
         raise
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, IndexError) as error:

@@ -17,6 +17,7 @@ from rotbench.answer import comparability_rows, sentences
 from rotbench.canvas import page_svg
 from rotbench.classes import agreements, classes
 from rotbench.compare import Results, Run, as_written
+from rotbench.contrast import family_size
 from rotbench.curve import scored_part
 from rotbench.drawings import NAMES, drawings, series_of
 from rotbench.embedded import embedded, results_of_page, slim_log, tidied
@@ -90,7 +91,7 @@ def render(results: Results) -> str:
         limits=limits(results, summaries, contrasts),
         references=reference_rows(results, summaries, labels),
         unpaired=[labels[as_written(variant)] for variant in compare.without_partner(results)],
-        family=sum(contrast.p_holm is not None for contrast in contrasts),
+        family=family_size(contrasts),
         scored=scored_part(runs),
         least_p=min((2.0 ** (1 - contrast.n) for contrast in contrasts if contrast.p is not None), default=None),
         margin=study.get("margin", inference.MARGIN),

@@ -113,6 +113,7 @@ def test_every_study_of_the_project_plans_without_a_fault() -> None:
         "label-efficiency.toml": 3 * (1 + 10),
         "pretexts.toml": 3 * (7 + 18 + 2),  # each freeze policy has a partner of as many epochs
         "freeze-policies.toml": 3 * (1 + 16),
+        "digits-fair.toml": 3 * (1 + 2 * (12 + 6)),  # with a partner of as many epochs for each of six contrasts
         "digits-tasks.toml": 3 * (8 + 27),
     }
 
