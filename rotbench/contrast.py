@@ -24,7 +24,7 @@ from rotbench.inference import (
     spread,
     verdict,
 )
-from rotbench.partner import matches_all
+from rotbench.partner import alike, matches_all
 from rotbench.power import SeedsNeeded
 from rotbench.saving import Saving
 from rotbench.spread import Components
@@ -215,8 +215,11 @@ def with_interval(plain: Contrast) -> Contrast:
 
 
 def family_size(contrasts: Sequence[Contrast]) -> int:
-    """Over how many contrasts Holm's correction goes: those with two seeds or more that are not exploratory."""
-    return sum(item.n > 1 and not item.exploratory for item in contrasts)
+    """Over how many contrasts Holm's correction goes: those with two seeds or more that are not exploratory.
+
+    Two sides that are each at their best at one value are compared at that value anyway; that is asked once.
+    """
+    return len({_question(item) for item in contrasts if item.n > 1 and not item.exploratory})
 
 
 def judge(
@@ -236,17 +239,25 @@ def judge(
         for item in family
     ]
     # Without spread there is no p, but the contrast was asked for: it counts as one that shows nothing.
-    counted = [item for item in asked if item.n > 1 and not item.exploratory]
-    adjusted = iter(holm([1.0 if item.p_t is None else item.p_t for item in counted]))
+    p_values = {
+        _question(item): 1.0 if item.p_t is None else item.p_t for item in asked if item.n > 1 and not item.exploratory
+    }
+    adjusted = dict(zip(p_values, holm(list(p_values.values())), strict=True))
     judged = []
     for item in asked:
-        p_holm = next(adjusted) if item.n > 1 and not item.exploratory else None
-        if p_holm is None or item.difference is None or item.interval_90 is None:
+        p_holm = adjusted.get(_question(item))
+        if p_holm is None or item.exploratory or item.difference is None or item.interval_90 is None:
             judged.append(item)
             continue
         word = None if item.reason else verdict(item.difference, p_holm, item.interval_90, margin)
         judged.append(replace(item, p_holm=p_holm, verdict=word))
     return tuple(judged)
+
+
+def _question(item: Contrast) -> str:
+    """The same text for contrasts of the same variants, whatever led to them."""
+    sides = [item.variant, item.baseline]
+    return alike({"sides": _judged_sides(item) + sides, "interaction": item.comparison == "interaction"})
 
 
 def _judged_sides(item: Contrast) -> list[Variant]:

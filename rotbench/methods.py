@@ -13,7 +13,7 @@ from typing import Any
 
 from rotbench.bibliography import Bibliography, cited
 from rotbench.compare import Results, Run, as_written
-from rotbench.contrast import Contrast, VariantSummary
+from rotbench.contrast import Contrast, VariantSummary, family_size
 from rotbench.evidence import proof, seed_rows
 from rotbench.limits import changes_of_seeds
 from rotbench.manuscript import text_environment
@@ -96,7 +96,7 @@ def methods(
     by_id = {run["id"]: run for run in runs}
     proofs = [proof(run, by_id) for run in runs if "start" in run["provenance"]]
     seeds = seed_rows(runs)
-    family = [item for item in contrasts if item.n > 1 and not item.exploratory]
+    family = family_size(contrasts)
 
     pretexts = [_pretext(name, about, runs, papers, bibliography) for name, about in study["pretexts"].items()]
     recipes = [pretext.recipe for pretext in pretexts]

@@ -14,7 +14,7 @@ from scipy import stats
 
 from rotbench import compare, inference
 from rotbench.answer import sentences
-from rotbench.contrast import EQUAL, Contrast, ImagePair, judge, with_interval
+from rotbench.contrast import EQUAL, Contrast, ImagePair, family_size, judge, with_interval
 from rotbench.power import smallest_n
 from rotbench.summary import summary
 from tests import simulated
@@ -130,22 +130,22 @@ def test_two_seeds_of_few_test_images_find_no_difference_where_there_is_none() -
     families, equal, found = 2000, 0, 0
     for _ in range(families):
         counts = generator.binomial(500, 0.9, (12, 2, 2)) / 500
-        family = [_contrast_of(side[0] - side[1]) for side in counts]
+        family = [_contrast_of(side[0] - side[1], name) for name, side in enumerate(counts)]
         equal += sum(item.reason == EQUAL for item in family)
         found += any(item.verdict in ("higher", "lower") for item in judge(family, margin=0.001))
     assert 0.02 < equal / (12 * families) < 0.10
     assert found / families < 0.05 + 2 * math.sqrt(0.05 * 0.95 / families)
 
 
-def _contrast_of(differences: np.ndarray[Any, Any]) -> Contrast:
-    """A contrast of which only the differences by seed are known."""
-    count = len(differences)
-    return with_interval(Contrast({}, {}, count, count, dict(enumerate(differences.tolist()))))
+def _contrast_of(differences: np.ndarray[Any, Any], name: int = 0) -> Contrast:
+    """A contrast of which only the differences by seed are known; ``name`` tells it from others."""
+    count, sides = len(differences), ({"init": f"init{name}"}, {"init": "random"})
+    return with_interval(Contrast(*sides, count, count, dict(enumerate(differences.tolist()))))
 
 
 def test_a_contrast_without_spread_counts_in_the_family() -> None:
     """Whether seeds happen to differ by the same amount must not make another contrast easier to resolve."""
-    spread_out, no_spread = _contrast_of(np.array([0.02, 0.03, 0.05])), _contrast_of(np.array([0.02, 0.02, 0.02]))
+    spread_out, no_spread = _contrast_of(np.array([0.02, 0.03, 0.05])), _contrast_of(np.array([0.02, 0.02, 0.02]), 1)
     alone, (beside, _) = judge([spread_out])[0], judge([spread_out, no_spread])
     assert alone.p_holm == pytest.approx(spread_out.p_t)
     assert beside.p_holm == pytest.approx(2 * (spread_out.p_t or 0.0))
@@ -533,3 +533,22 @@ def test_a_contrast_that_only_the_correction_leaves_open_says_so() -> None:
         f"by itself (p = {item.p_t:.3f}) it would be resolved, among 3 contrasts it is not"
         in sentences(results, compare.contrasts(results))[0].text
     )
+
+
+def test_sides_that_are_at_their_best_at_one_value_are_asked_about_once() -> None:
+    """Both chose lr 0.1: each at its own best is the contrast at lr 0.1, and one question is corrected for once."""
+    results = with_axis(
+        [0.1, 0.01],
+        lambda init, lr, seed: 0.8 + 0.01 * seed + (0.05 + 0.001 * seed if init == "rotation" else 0) - lr / 100,
+        lambda init, lr, seed: lr,
+    )
+    results["study"]["tune"] = ["lr"]
+    *same, tuned = compare.contrasts(results)
+    (twin,) = (item for item in same if item.variant == tuned.variant)
+    assert (tuned.comparison, twin.comparison) == ("tuned", "same settings")
+    assert (tuned.difference, tuned.p_holm, tuned.verdict) == (twin.difference, twin.p_holm, twin.verdict)
+    assert family_size((*same, tuned)) == len(same) == 2
+    assert sorted(item.p_holm or 0.0 for item in same) == pytest.approx(
+        sorted(inference.holm([item.p_t or 0.0 for item in same]))
+    )
+    assert "after Holm over 2 contrasts" in sentences(results, (*same, tuned))[-1].text

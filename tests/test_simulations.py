@@ -42,13 +42,13 @@ def test_one_more_run_falls_into_its_interval_in_95_of_100_studies() -> None:
     assert within(held / studies, 0.95, studies)
 
 
-def measured(differences: np.ndarray[Any, np.dtype[np.float64]]) -> Contrast:
-    """A complete contrast of these paired differences."""
+def measured(differences: np.ndarray[Any, np.dtype[np.float64]], name: int = 0) -> Contrast:
+    """A complete contrast of these paired differences; ``name`` tells it from others of its family."""
     values = [float(value) for value in differences]
     wide, narrow = inference.mean_interval(values), inference.mean_interval(values, level=0.90)
     return Contrast(
-        {"init": "a"},
-        {"init": "b"},
+        {"init": f"init{name}"},
+        {"init": "random"},
         len(values),
         len(values),
         dict(enumerate(values)),
@@ -69,7 +69,7 @@ def test_a_study_of_no_difference_finds_one_in_at_most_5_of_100_families(seeds: 
     for _ in range(studies):
         baseline = rng.normal(0.8, 0.01, size=seeds)
         variants = rng.normal(0.8, 0.01, size=(family, seeds))
-        judged = judge([measured(variant - baseline) for variant in variants])
+        judged = judge([measured(variant - baseline, name) for name, variant in enumerate(variants)])
         wrong += any((item.verdict or "").startswith(("higher", "lower")) for item in judged)
     assert wrong / studies <= 0.05 + ERRORS * math.sqrt(0.05 * 0.95 / studies)
     if family == 1:
