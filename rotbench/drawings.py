@@ -37,8 +37,8 @@ MOST_IN_A_PANEL = 8
 #: What is said beside a contrast's label of the partner that it has.
 COMPARISONS = {
     "same settings": "",
-    "tuned": ", each at its best",
-    "compute-matched": ", with as many epochs",
+    "tuned": " (best)",
+    "compute-matched": " (equal epochs)",
     "interaction": "",
 }
 

@@ -388,7 +388,12 @@ def _row_figure(
 ) -> tuple[Figure, Axes, dict[str, str]]:
     """The marks of each row from the bottom up, and right of the axes its mean in figures; a legend of ``words``."""
     close = len(rows) >= MANY_ROWS
-    figure = new_figure(5.2, 0.9 + (0.28 if close else 0.4) * len(rows), words, keys)
+    told = [row.label for row in rows]
+    labels = all_short(told) if close else [on_lines(label) for label in all_short(told, 2 * LONGEST_ROW_LINE)]
+    # Long labels take their room beside the axes and not from them: a letter is about 0.075 inches wide.
+    longest = max((len(line) for label in labels for line in label.split("\n")), default=0)
+    width = 5.2 + 0.075 * max(0, longest - 18)
+    figure = new_figure(width, 0.9 + (0.28 if close else 0.4) * len(rows), words, keys)
     axes = figure.subplots()
     plain_axes(axes)
     axes.grid(axis="y", linewidth=0.5, alpha=0.09)
@@ -425,8 +430,6 @@ def _row_figure(
         )
         titles[f"{row.key}-mean"] = f"{row.label}: mean of {row.estimate.n}, {mean}"
         note(axes, mean, (1, place), ("axes fraction", "data"), (8, 0), va="center", size=8.5 if close else 9)
-    told = [row.label for row in rows]
-    labels = all_short(told) if close else [on_lines(label) for label in all_short(told, 2 * LONGEST_ROW_LINE)]
     axes.set_yticks(range(len(rows)), labels=labels, fontsize=8.5 if close else 9.5)
     for text, row in zip(axes.get_yticklabels(), rows, strict=True):
         text.set_fontweight("bold" if row.is_baseline else "normal")

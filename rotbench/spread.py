@@ -81,7 +81,7 @@ def components(by_seed: Mapping[int, Sequence[float]], pretraining_cost: float |
 
 
 def _share_limits(ratio: float, seeds: int, repeats: int) -> tuple[float, float]:
-    """The exact interval of between² / (between² + within²) from the F ratio of the analysis of variance.
+    """An interval of between² / (between² + within²) from the F ratio of the analysis of variance, exact from 1 on.
 
     Searle, Casella and McCulloch (1992), Variance Components, section 3.6.
     """
@@ -90,8 +90,9 @@ def _share_limits(ratio: float, seeds: int, repeats: int) -> tuple[float, float]
     f = stats.f(seeds - 1, seeds * (repeats - 1))
     tail = (1 - LEVEL) / 2
     shares = []
-    for quantile in (f.ppf(1 - tail), f.ppf(tail)):
-        relative = max(0.0, (ratio / float(quantile) - 1) / repeats)  # between² / within²
+    # Seeds that differ less than repeats do by chance (a ratio below 1) are no proof that they do not differ at all.
+    for observed, quantile in ((ratio, f.ppf(1 - tail)), (max(ratio, 1.0), f.ppf(tail))):
+        relative = max(0.0, (observed / float(quantile) - 1) / repeats)  # between² / within²
         shares.append(relative / (1 + relative))
     return shares[0], shares[1]
 
