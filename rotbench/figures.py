@@ -388,8 +388,8 @@ def _row_figure(
 ) -> tuple[Figure, Axes, dict[str, str]]:
     """The marks of each row from the bottom up, and right of the axes its mean in figures; a legend of ``words``."""
     close = len(rows) >= MANY_ROWS
-    told = [row.label for row in rows]
-    labels = all_short(told) if close else [on_lines(label) for label in all_short(told, 2 * LONGEST_ROW_LINE)]
+    told = all_short([row.label for row in rows], 2 * LONGEST_ROW_LINE)
+    labels = told if close else [on_lines(label) for label in told]
     # Long labels take their room beside the axes and not from them: a letter is about 0.075 inches wide.
     longest = max((len(line) for label in labels for line in label.split("\n")), default=0)
     width = 5.2 + 0.075 * max(0, longest - 18)
