@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator, Sequence
@@ -42,7 +43,7 @@ def empty() -> Results:
 
 
 def failed() -> Results:
-    results = simulated.results()
+    results = simulated.results(epochs=1, pretext_epochs=1)
     for run in results["runs"]:
         blank(run, status="failed", error="RuntimeError: out of memory\n  in a line of its own")
     return results
@@ -85,7 +86,7 @@ def odd_numbers() -> Results:
 
 
 STATES: dict[str, Callable[[], Results]] = {
-    "finished": simulated.results,
+    "finished": lambda: simulated.results(epochs=8, pretext_epochs=8),
     "everything": everything,
     "half-done": half_done,
     "failed": failed,
@@ -108,6 +109,10 @@ def browser() -> Iterator[Browser]:
         yield browser
 
 
+#: The settings of a window of which nothing else is said.
+USUAL = {"java_script_enabled": True, "color_scheme": "light"}
+
+
 @pytest.fixture(scope="module")
 def windows(browser: Browser) -> dict[str, BrowserContext]:
     """One for each kind of settings."""
@@ -122,7 +127,7 @@ def tab(browser: Browser, windows: dict[str, BrowserContext], tmp_path: Path) ->
 
     def open_tab(state: str, fragment: str = "", **settings: Any) -> Seen:
         path.write_text(html(state), encoding="utf-8")
-        kind = json.dumps(settings, sort_keys=True)
+        kind = json.dumps({key: value for key, value in settings.items() if USUAL.get(key) != value}, sort_keys=True)
         if kind not in windows:
             windows[kind] = context(browser, **settings)
         tabs.append(opened(windows[kind], path, fragment))
@@ -501,8 +506,8 @@ def test_the_pointer_reads_the_epoch_that_it_is_at(tab: Tab) -> None:
     reading = ".view[data-view=curves] .reading"
     expected = to_be_read(seen, "curves")
     epochs = len(expected)
-    assert epochs == 20
-    for epoch in (1, 2, 10, 19, 20):
+    assert epochs == 8
+    for epoch in range(1, epochs + 1):
         x, y = place_on_curve(seen, "curves", "v0", (epoch - 1) / (epochs - 1))
         seen.page.mouse.move(x, y)
         assert seen.texts(reading) == [expected[epoch - 1]]
@@ -775,9 +780,9 @@ def test_without_a_script_everything_is_there_and_nothing_that_is_dead(tab: Tab,
 @pytest.mark.parametrize("script", [True, False], ids=["with a script", "without a script"])
 def test_paper_has_all_of_the_page_in_light_colours(tab: Tab, script: bool) -> None:
     fragment = "#finals?theme=dark&filter=table-finals.below&hide=v0,v1&view=curves-seconds" if script else ""
-    seen = tab("finished", fragment, color_scheme="dark", java_script_enabled=script)
+    seen = tab("finished", fragment, java_script_enabled=script)
     on_screen = seen.count("#finals tbody tr")
-    seen.page.emulate_media(media="print")
+    seen.page.emulate_media(media="print", color_scheme="dark")
     assert seen.count("nav, .switches, .series, .filter, .reading, .marks, .copying, .views, .downloads") == 0
     assert seen.count("button:not(th button), input") == 0
     assert seen.count("svg.figure") == seen.exist("svg.figure") >= 10
@@ -868,16 +873,13 @@ def barriers(seen: Seen, within: str = "html", rules: Sequence[str] = ()) -> lis
 
 @pytest.mark.parametrize("state", ["finished", "half-done"])
 @pytest.mark.parametrize(
-    ("settings", "rules"),
-    [
-        ({"color_scheme": "light"}, ()),
-        ({"color_scheme": "dark"}, COLOURS),
-        ({"viewport": {"width": 375, "height": 700}}, ()),
-    ],
+    ("scheme", "width", "rules"),
+    [("light", 1280, ()), ("dark", 1280, COLOURS), ("light", 375, ())],
     ids=["light", "dark", "narrow"],
 )
-def test_axe_finds_no_barrier(tab: Tab, state: str, settings: dict[str, Any], rules: Sequence[str]) -> None:
-    seen = tab(state, **settings)
+def test_axe_finds_no_barrier(tab: Tab, state: str, scheme: str, width: int, rules: Sequence[str]) -> None:
+    seen = tab(state, color_scheme=scheme)
+    seen.page.set_viewport_size({"width": width, "height": 900})
     seen.run(OPEN_DETAILS)
     assert barriers(seen, "html", rules) == []
     seen.page.locator("#table-finals thead button").first.click()
@@ -911,9 +913,16 @@ def alive(folder: Path) -> list[str]:
     return found
 
 
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """A folder with a short name, since Chromium binds sockets below it, whose names have a hundred letters at most."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder).resolve()
+
+
 @pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="needs Linux's /proc")
 @pytest.mark.parametrize("end", ["in order", "with an error", "killed"])
-def test_a_browser_leaves_no_process_behind(tmp_path: Path, end: str) -> None:
+def test_a_browser_leaves_no_process_behind(short: Path, end: str) -> None:
     chromium()
     program = (
         "import sys\nfrom tests.browser import started\n"
@@ -922,8 +931,8 @@ def test_a_browser_leaves_no_process_behind(tmp_path: Path, end: str) -> None:
     )
     with subprocess.Popen(
         [sys.executable, "-c", program],
-        cwd=tmp_path,
-        env={**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT)},
+        cwd=short,
+        env={**os.environ, "TMPDIR": str(short), "PYTHONPATH": str(ROOT)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -931,7 +940,7 @@ def test_a_browser_leaves_no_process_behind(tmp_path: Path, end: str) -> None:
         assert test.stdin
         assert test.stdout
         assert re.match(r"\d+\.", test.stdout.readline())
-        assert sum("chrom" in name for name in alive(tmp_path)) >= 3
+        assert sum("chrom" in name for name in alive(short)) >= 3
         if end == "killed":
             test.kill()
         else:
@@ -939,8 +948,8 @@ def test_a_browser_leaves_no_process_behind(tmp_path: Path, end: str) -> None:
             test.stdin.flush()
     assert test.returncode == {"in order": 0, "with an error": 3, "killed": -signal.SIGKILL}[end]
     patience = time.monotonic() + 60
-    while (left := alive(tmp_path)) and time.monotonic() < patience:
+    while (left := alive(short)) and time.monotonic() < patience:
         time.sleep(0.05)
     assert left == []
     if end != "killed":
-        assert list(tmp_path.iterdir()) == []  # nor a profile
+        assert list(short.iterdir()) == []  # nor a profile
