@@ -22,8 +22,11 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Locator, expect
 
 from rotbench import report
+from rotbench.gradebook import gradebook, gradebook_page
 from tests import simulated
 from tests.browser import SEEN, Seen, axe, chromium, context, opened, started
+from tests.classroom import write_class
+from tests.test_comparison import finished as page_of_two_studies
 from tests.test_report import blank, everything, hostile
 
 Results = dict[str, Any]
@@ -896,6 +899,37 @@ def test_axe_finds_no_barrier_where_nothing_is_done(tab: Tab, state: str) -> Non
     seen = tab(state)
     seen.run(OPEN_DETAILS)
     assert barriers(seen) == []
+
+
+def page_of_a_class(folder: Path) -> str:
+    """Hand-ins in order, with each of the planted mistakes, and damaged."""
+    return gradebook_page(gradebook([write_class(folder)]))
+
+
+OTHER_PAGES: dict[str, Callable[[Path], str]] = {
+    "two studies": lambda _: page_of_two_studies()[0],
+    "a class": page_of_a_class,
+}
+
+
+@pytest.mark.parametrize("name", OTHER_PAGES)
+def test_pages_of_several_studies_are_silent_narrow_and_without_barriers(
+    browser: Browser, tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / "page.html"
+    path.write_text(OTHER_PAGES[name](tmp_path / "hand-ins"), encoding="utf-8")
+    seen = opened(context(browser), path)
+    assert (seen.complaints, seen.requests) == ([], [path.as_uri()])
+    seen.run(OPEN_DETAILS)
+    assert barriers(seen) == []
+    first = seen.page.locator("table.sortable").first
+    first.locator("thead button").first.click()
+    assert first.locator("thead th").first.get_attribute("aria-sort") == "ascending"
+    for width in (375, 320):
+        seen.page.set_viewport_size({"width": width, "height": 700})
+        assert seen.run("document.documentElement.scrollWidth <= innerWidth")
+    seen.page.emulate_media(color_scheme="dark")
+    assert barriers(seen, "html", COLOURS) == []
 
 
 # ---- The browser itself

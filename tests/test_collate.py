@@ -23,21 +23,13 @@ from rotbench.entry import Entry, entry_of
 from rotbench.gradebook import CSV_COLUMNS, LEGEND, Gradebook, gradebook, gradebook_page, gradebook_table
 from rotbench.handins import Unread, hand_ins, one_line, read_hand_in
 from rotbench.partner import alike, filled
-from tests import classroom
 from tests.browser import context, opened, started
-from tests.classroom import NAMES, Results, chosen, hand_in, timed_anew, write_json, write_page
+from tests.classroom import NAMES, Results, chosen, hand_in, timed_anew, write_class, write_json, write_page
 from tests.program import rotbench
 from tests.simulated import digest
 from tests.stored import write_store
 from tests.test_layout import loaded_by
 from tests.test_report import HOSTILE, Page
-
-MISTAKES: dict[str, Callable[[Results], None]] = {
-    "ben": classroom.never_applied,
-    "cleo": classroom.other_learning_rate,
-    "dora": classroom.seeds_after_a_look,
-}
-DAMAGED = "emil"
 
 #: Of each mistake what the table says in short, and what is said of it below.
 SAID = {
@@ -62,16 +54,7 @@ SAID = {
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Ten pages, of which three have a mistake each and one is cut off."""
-    made = tmp_path_factory.mktemp("class") / "handins"
-    for name in NAMES:
-        results = hand_in(name)
-        if name in MISTAKES:
-            MISTAKES[name](results)
-        path = write_page(made, name, results)
-        if name == DAMAGED:
-            text = path.read_text()
-            path.write_text(text[: len(text) // 2])
-    return made
+    return write_class(tmp_path_factory.mktemp("class") / "handins")
 
 
 @pytest.fixture(scope="module")
