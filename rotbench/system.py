@@ -75,7 +75,7 @@ def lacking(path: Path) -> Iterator[None]:
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
             raise EnvironmentLacking(
                 f"{path} cannot be written: {error.strerror}",
-                "Give another place, or mend its permissions.",
+                "Give another place with --out or --to, or mend its permissions.",
             ) from None
         raise
 
