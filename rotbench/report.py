@@ -29,6 +29,7 @@ from rotbench.references import reference_rows
 from rotbench.resources import templates_folder
 from rotbench.tables import (
     curve_tables,
+    data_rows,
     distinct,
     final_rows,
     own_settings,
@@ -124,7 +125,7 @@ def render(results: Results) -> str:
         devices=distinct(runs, "device"),
         precisions=distinct(runs, "precision"),
         threads=sorted({run["provenance"]["threads"] for run in runs if "threads" in run["provenance"]}),
-        data=distinct([run["provenance"] for run in runs], "data"),
+        data=data_rows(runs),
         undrawn=[labels[as_written(item.variant)] for item in summaries if item.estimate is None],
         counts={
             status: sum(run["status"] == status for run in runs) for status in ("done", "failed", "skipped", "missing")

@@ -343,3 +343,17 @@ def _flat(settings: Mapping[str, Any], above: str = "") -> list[tuple[str, Any]]
 def distinct(items: Sequence[Mapping[str, Any]], key: str) -> list[Any]:
     """The different values that ``items`` have under ``key``, in order of first appearance."""
     return list({as_written(item[key]): item[key] for item in items if item.get(key)}.values())
+
+
+def data_rows(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """What runs recorded of their data, told once for those that differ in the choice of labelled images alone.
+
+    ``subsets`` are the hashes of these choices, in order of first appearance.
+    """
+    rows: dict[str, dict[str, Any]] = {}
+    for data in distinct([run["provenance"] for run in runs], "data"):
+        shared = {key: value for key, value in data.items() if key not in ("subset_sha256", "seen_sha256")}
+        row = rows.setdefault(as_written(shared), {**shared, "subsets": []})
+        if data.get("subset_sha256") and data["subset_sha256"] not in row["subsets"]:
+            row["subsets"].append(data["subset_sha256"])
+    return list(rows.values())

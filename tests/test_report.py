@@ -483,6 +483,16 @@ def test_sixty_runs_of_forty_five_epochs_stay_under_a_megabyte() -> None:
     assert len(report.render(results).encode()) < 1_000_000
 
 
+def test_data_are_told_once_with_the_choice_of_each_seed() -> None:
+    results = simulated.results()
+    for run in results["runs"]:
+        run["provenance"]["data"]["subset_sha256"] = simulated.digest("subset", run["seed"])
+    page = Page(report.render(results))
+    told = ", ".join(simulated.digest("subset", seed)[:12] for seed in range(3))
+    assert f"training subsets {told};" in page.text
+    assert page.text.count("50,000 training and 10,000 test images") == 1
+
+
 def test_a_threshold_is_told_in_the_table_and_not_drawn_as_a_measurement() -> None:
     results = simulated.results(seeds=2, epochs=3, pretext_epochs=4)
     measured = results["study"]["references"]
