@@ -201,3 +201,14 @@ def test_the_truth_of_simulated_studies_lies_in_the_interval_as_often_as_promise
     held = sum(item.interval is not None and item.interval[0] <= 0.02 <= item.interval[1] for item in found)
     low, high = stats.binom.interval(0.999, studies, 0.95)
     assert low <= held <= high
+
+
+def test_the_first_value_is_the_one_that_the_study_names_first() -> None:
+    results = asked(simulated.results())
+    forward = compare.contrasts(results)[-1]
+    results["runs"].sort(key=lambda run: run["variant"].get("freeze") == "none")  # below before none
+    backward = compare.contrasts(results)[-1]
+    assert forward.condition is not None
+    assert backward.condition is not None
+    assert (forward.condition.variant["freeze"], backward.variant["freeze"]) == ("none", "none")
+    assert backward.difference == pytest.approx(-(forward.difference or 0.0))

@@ -185,3 +185,16 @@ def test_a_confounded_contrast_has_no_course() -> None:
     for item in compare.contrasts(results):
         assert item.confounds
         assert (item.at_start, item.saving, item.seeds_needed) == (None, None, None)
+
+
+def test_what_is_not_saved_in_every_seed_pays_from_no_number_that_can_be_told() -> None:
+    """Two starts that are alike are a little ahead in the median half of the time; that is no saving."""
+    early, late = (0.2, 0.5, 0.6, 0.6), (0.2, 0.3, 0.4, 0.6)
+    base = Training({0: late, 1: late, 2: late}, 4, 0, None, None)
+    told = saving(Training({0: early, 1: early, 2: early}, 4, 6, None, None), base)
+    assert told is not None
+    assert (told.saved_epochs, told.pays_from, told.in_every_seed) == (1, 6, True)
+    mixed = saving(Training({0: early, 1: early, 2: late}, 4, 6, None, None), base)
+    assert mixed is not None
+    assert mixed.by_seed == {0: 1, 1: 1, 2: 0}
+    assert (mixed.saved_epochs, mixed.pays_from, mixed.in_every_seed) == (1, None, False)
