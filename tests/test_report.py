@@ -483,6 +483,31 @@ def test_sixty_runs_of_forty_five_epochs_stay_under_a_megabyte() -> None:
     assert len(report.render(results).encode()) < 1_000_000
 
 
+def test_sixty_runs_of_twelve_variants_stay_under_a_megabyte_and_keep_every_view_and_table() -> None:
+    results = simulated.results()
+    inits, policies = ("random", "rotation", "jigsaw", "simclr"), ("none", simulated.FREEZE_BELOW, "head-only")
+    runs = [
+        simulated.run("pretext", {"pretext": name}, seed, 0.77, 0.36, 45) for name in inits[1:] for seed in range(4)
+    ]
+    for place, (init, freeze) in enumerate(itertools.product(inits, policies)):
+        for seed in range(4):
+            final = round(0.6 + 0.01 * place + 0.003 * seed, 4)
+            runs.append(simulated.run("downstream", {"init": init, "freeze": freeze}, seed, final, 0.2, 45))
+    results["study"] |= {"seeds": [0, 1, 2, 3], "references": []}
+    results["study"]["pretexts"] = dict.fromkeys(inits[1:], results["study"]["pretexts"]["rotation"])
+    results |= {"runs": runs, "pairs": simulated.pairs(runs), "error_images": []}
+    results["seed_agreement"] = simulated.seed_agreement(runs)
+    html = report.render(results)
+    assert len(runs) == 60
+    assert len(html.encode()) < 1_000_000
+    assert html.count('<input type="radio" name="view"') == 6
+    # Accuracies stand once, for their curves by epoch, by images and by time.
+    (figures,) = re.findall(r'data-figure="(curves [^"]+)"', html)
+    assert figures.split() == ["curves", "curves-images", "curves-seconds"]
+    assert html.count("Where they stand, as a table") == 2
+    assert report.render(report.results_of_page(html)) == html
+
+
 def test_data_are_told_once_with_the_choice_of_each_seed() -> None:
     results = simulated.results()
     for run in results["runs"]:
