@@ -442,7 +442,7 @@ def to_be_read(seen: Seen, figure: str, *, without: str = "") -> list[str]:
     """What is to be read off a figure by epoch: the numbers of the table below it."""
     headers, rows = seen.run(
         """(name) => {
-          const table = document.querySelector(`table[data-figure="${name}"]`);
+          const table = document.querySelector(`table[data-figure~="${name}"]`);
           const headers = [...table.tHead.rows[0].cells].map((cell) => [cell.dataset.series ?? "", cell.textContent]);
           return [headers, [...table.tBodies[0].rows].map((row) => [...row.cells].map((cell) => cell.textContent))];
         }""",
