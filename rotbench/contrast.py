@@ -107,10 +107,10 @@ class Contrast:
     best; or the epochs of training in all. An interaction is such a difference minus the one under ``condition``.
     ``chosen_from`` is the number of settings that a tuned side had the choice of; ``exploratory`` contrasts are not
     those that the study was made for. ``p_t`` is the paired t test's, ``p_holm`` the same after Holm over the study's
-    primary contrasts that have an interval, ``p`` the exact two-sided sign-flip test's, uncorrected. ``verdict`` is
-    None where ``reason`` says why. ``standard_error`` is the binomial one of a difference of two runs on the test
-    images, of one seed that of the very images where these are known. ``comparability`` is all that the sides differ in
-    besides their accuracies; where that is more than the axis and what follows from it, the contrast is confounded.
+    primary contrasts of two seeds or more, ``p`` the exact two-sided sign-flip test's, uncorrected. ``verdict`` is None
+    where ``reason`` says why. ``standard_error`` is the binomial one of a difference of two runs on the test images, of
+    one seed that of the very images where these are known. ``comparability`` is all that the sides differ in besides
+    their accuracies; where that is more than the axis and what follows from it, the contrast is confounded.
     ``same_start``: at each seed both sides start from the same weights, though the init is what they are compared for.
 
     Beside the final accuracies, and never part of the verdict: ``at_start`` is the paired difference after epoch 1,
@@ -225,7 +225,7 @@ def family_size(contrasts: Sequence[Contrast]) -> int:
 def judge(
     family: Sequence[Contrast], margin: float = MARGIN, primary: Mapping[str, Any] | None = None
 ) -> tuple[Contrast, ...]:
-    """``family`` with ``p_holm`` over its primary contrasts that have an interval, and a verdict for the complete ones.
+    """``family`` with ``p_holm`` over its primary contrasts of two seeds or more, and a verdict for the complete ones.
 
     ``primary`` holds what a variant must have for its contrast to be one that the study was made for, and both variants
     of an interaction; the others are exploratory and get neither. A contrast that is confounded, or that has another
@@ -256,8 +256,8 @@ def judge(
 
 def _question(item: Contrast) -> str:
     """The same text for contrasts of the same variants, whatever led to them."""
-    sides = [item.variant, item.baseline]
-    return alike({"sides": _judged_sides(item) + sides, "interaction": item.comparison == "interaction"})
+    first = item.condition.variant if item.condition else None
+    return alike({"variant": item.variant, "baseline": item.baseline, "minus that of": first})
 
 
 def _judged_sides(item: Contrast) -> list[Variant]:

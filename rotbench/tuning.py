@@ -6,7 +6,7 @@ taken by its mean validation accuracy, and the test images have no part in it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,30 +62,28 @@ def tuned_sides(
         told = [name for name in varying(variants) if name not in results["study"]["baseline"]]
         names = variant_labels(variants, told)
         for variant, group in zip(variants, groups.values(), strict=True):
-            ordered = sorted(group, key=lambda item: float(item.variant[axis]))
+            if len(group) < 2:
+                continue
             key = as_written(variant)
-            if len(ordered) > 1:
-                sides.append(
-                    Side(
-                        axis=axis,
-                        label=labels[key],
-                        name=names[key],
-                        condition=", ".join(
-                            f"{name}: {by_axis[name][as_written(variant[name])]}" for name in told if name in variant
-                        ),
-                        variant=variant,
-                        tried=tuple(
-                            Tried(
-                                value=float(item.variant[axis]),
-                                summary=item,
-                                chosen=as_written(item.variant) in chosen,
-                                edge=item in (ordered[0], ordered[-1]),
-                            )
-                            for item in ordered
-                        ),
-                    )
-                )
+            condition = [f"{name}: {by_axis[name][as_written(variant[name])]}" for name in told if name in variant]
+            sides.append(
+                Side(axis, labels[key], names[key], ", ".join(condition), variant, _tried(group, axis, chosen))
+            )
     return tuple(sides)
+
+
+def _tried(group: Sequence[VariantSummary], axis: str, chosen: Collection[str]) -> tuple[Tried, ...]:
+    """The values of one side, rising; ``chosen`` are the variants that validation chose, by ``as_written``."""
+    ordered = sorted(group, key=lambda item: float(item.variant[axis]))
+    return tuple(
+        Tried(
+            value=float(item.variant[axis]),
+            summary=item,
+            chosen=as_written(item.variant) in chosen,
+            edge=item in (ordered[0], ordered[-1]),
+        )
+        for item in ordered
+    )
 
 
 def _is_number(value: Any) -> bool:
