@@ -233,8 +233,8 @@ def report(out: Path, source: Path | None, as_json: bool) -> None:
 def export(out: Path, source: Path | None, to: Path) -> None:
     """Write what a paper takes from a study: tables, figures, the methods in prose, BibTeX.
 
-    final and contrasts as .md, .tex (booktabs) and .csv (all digits), figures/ as .svg and .pdf, methods.md and
-    references.bib. Nothing is written over that export did not write.
+    final and contrasts as .md, .tex (booktabs) and .csv (all digits), cost and course as .md and .tex, figures/ as .svg
+    and .pdf, methods.md and references.bib. Nothing is written over that export did not write.
     """
     from rotbench.export import exported, write_export
     from rotbench.redraw import drawable, read_results_file
