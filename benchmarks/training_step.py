@@ -1,43 +1,57 @@
-"""How much a training step of rotbench costs beyond the network itself: ``python benchmarks/training_step.py``.
+"""What a training step costs: ``python benchmarks/training_step.py [--json FILE]``.
 
-Three loops in turn, block by block, so that a machine whose speed drifts slows all of them: the network alone on one
-resident batch (the limit), and rotbench's trainer for rotation and for classification. CIFAR-10's sizes, random pixels.
-Prints medians, spread and ratios as JSON.
+Side by side, for rotation, for layer4 and the head alone, and for everything: a loop as notebooks have it, with 0 and
+with 2 loading processes; rotbench's trainer; and the network alone on one batch that is there already, which is the
+limit, as rotbench computes it and as torchvision does. Each is a process of its own, all alive at once and waiting;
+they take turns block by block, so that a machine whose speed drifts slows all of them. CIFAR-10's sizes, random pixels.
+
+The notebook has all cores, as it would; the others have them in one table and a single one in the other, since
+rotbench trains one run a core. Prints Markdown tables of medians, minima and maxima.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
-import platform
+import os
 import statistics
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
-import torch
-
-from rotbench.feed import Feed
-from rotbench.models import Network, build_backbone
-from rotbench.registry import load_registry
-from rotbench.settings import TrainSettings
-from rotbench.setup import Everything
-from rotbench.tasks import Classification, Task
-from rotbench.train import autocast, choose_precision, fit, make_optimizer
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
 
 IMAGES = 10_000
 BATCH = 128
+CASES = ("rotation", "layer4+fc", "all")
+LOOPS = ("notebook, 0 workers", "notebook, 2 workers", "rotbench", "network alone", "torchvision's network alone")
 
 
-def feed(task: object, updates: int) -> Feed:
-    """A feed over random images; two test images, so that evaluation costs next to nothing."""
+def rotbench_block(case: str, updates: int, precision: str) -> Callable[[], None]:
+    """One epoch of ``updates`` updates by rotbench's trainer."""
+    import torch
+
+    from rotbench.feed import Feed
+    from rotbench.registry import load_registry
+    from rotbench.settings import TrainSettings
+    from rotbench.tasks import Classification, Task
+    from rotbench.train import fit
+
     source = torch.Generator().manual_seed(0)
-    return Feed(
-        task=Task(task),
+    rotation = load_registry(shipped_only=True).find("pretext task", "rotation")
+    assert rotation is not None
+    feed = Feed(
+        task=Task(rotation.cls() if case == "rotation" else Classification()),
         pixels=torch.randint(256, (IMAGES, 3, 32, 32), dtype=torch.uint8, generator=source),
         labels=torch.randint(10, (IMAGES,), generator=source),
         subset=torch.arange(IMAGES),
         validation=torch.arange(0),
-        test_pixels=torch.zeros(2, 3, 32, 32, dtype=torch.uint8),
+        test_pixels=torch.zeros(2, 3, 32, 32, dtype=torch.uint8),  # so that evaluation costs next to nothing
         test_labels=torch.zeros(2, dtype=torch.int64),
         mean=torch.full((3,), 0.5),
         std=torch.full((3,), 0.25),
@@ -49,77 +63,213 @@ def feed(task: object, updates: int) -> Feed:
         name="benchmark",
         seen=torch.zeros(IMAGES, dtype=torch.bool),
     )
-
-
-def network(classes: int) -> Network:
-    made = Network(build_backbone("resnet18", "imagenet", 0), torch.nn.Linear(512, classes))
-    made.to(memory_format=torch.channels_last)
-    return made
-
-
-def trainer(task: object, classes: int, updates: int, precision: str) -> Callable[[], None]:
-    """One epoch of ``updates`` updates by rotbench's trainer."""
-    made, fed = network(classes), feed(task, updates)
+    network, policy = rotbench_network(case), freeze_policy(case)
+    settings = TrainSettings(epochs=1)
 
     def block() -> None:
-        fit(made, fed, Everything(), TrainSettings(epochs=1), precision=precision, report=lambda row: None)
+        fit(network, feed, policy, settings, precision=precision, report=lambda row: None)
 
     return block
 
 
-def model_alone(updates: int, precision: str) -> Callable[[], None]:
+def rotbench_network(case: str, *, skip: bool = True) -> Any:
+    import torch
+
+    from rotbench.models import Network, build_backbone
+    from rotbench.taps import skip_padding
+
+    backbone = build_backbone("resnet18", "imagenet", 0)
+    if skip:
+        skip_padding(backbone.modules())
+    network = Network(backbone, torch.nn.Linear(512, 4 if case == "rotation" else 10))
+    return network.to(memory_format=torch.channels_last)
+
+
+def freeze_policy(case: str) -> Any:
+    from rotbench.registry import load_registry
+
+    found = load_registry(shipped_only=True).find("freeze policy", "below" if case == "layer4+fc" else "none")
+    assert found is not None
+    return found.cls(stage="layer4", batchnorm="train") if case == "layer4+fc" else found.cls()
+
+
+def alone_block(case: str, updates: int, precision: str, *, skip: bool) -> Callable[[], None]:
     """``updates`` updates on one batch that is there already."""
-    made = network(10).train()
-    optimizer = make_optimizer(list(made.parameters()), "adam", lr=0.01, weight_decay=0.0, momentum=0.9, nesterov=False)
+    import torch
+
+    from rotbench.device import autocast
+    from rotbench.models import freeze_batchnorm, named_parameters, parameters_of
+    from rotbench.optimizer import Optimizer
+
+    network, policy = rotbench_network(case, skip=skip), freeze_policy(case)
+    tensors = named_parameters(network)
+    trained = {one.name for one in parameters_of(network) if policy.trainable(one, 1, 1)}
+    for name, tensor in tensors.items():
+        tensor.requires_grad_(name in trained)
+    freeze_batchnorm(network, tensors.keys() - trained, policy.batchnorm)
+    if skip:
+        optimizer: Any = Optimizer(
+            list(tensors.values()), "adam", lr=0.01, weight_decay=0.0, momentum=0.9, nesterov=False
+        )
+        scaler = torch.amp.GradScaler("cpu", enabled=False)
+        step = functools.partial(optimizer.step, scaler)
+    else:
+        optimizer = torch.optim.Adam(tensors.values(), lr=0.01, fused=True)
+        step = optimizer.step
     views = torch.randn(BATCH, 3, 32, 32).contiguous(memory_format=torch.channels_last)
-    targets = torch.randint(10, (BATCH,))
+    targets = torch.randint(4, (BATCH,))
 
     def block() -> None:
         for _ in range(updates):
-            optimizer.zero_grad(set_to_none=True)
+            optimizer.zero_grad()
             with autocast("cpu", precision):
-                outputs = made(views)
+                outputs = network(views)
             torch.nn.functional.cross_entropy(outputs, targets).backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
+            step()
 
     return block
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--blocks", type=int, default=5, help="blocks of each kind, after one that is not counted")
-    parser.add_argument("--updates", type=int, default=8, help="updates to a block")
-    given = parser.parse_args()
-    torch.set_num_threads(1)
+def notebook_block(case: str, updates: int, workers: int) -> Callable[[], None]:
+    import numpy as np
+    from PIL import Image
+    from torch.utils.data import Dataset
+
+    from benchmarks import notebook
+
+    change = notebook.transform(train=True)
+    pixels = np.random.default_rng(0).integers(256, size=(IMAGES, 32, 32, 3), dtype=np.uint8)
+
+    class Random(Dataset[Any]):
+        def __len__(self) -> int:
+            return IMAGES
+
+        def __getitem__(self, index: int) -> tuple[Any, int]:
+            return change(Image.fromarray(pixels[index])), index % 10
+
+    images: Dataset[Any] = notebook.Rotated(Random()) if case == "rotation" else Random()
+    model = notebook.network(4 if case == "rotation" else 10)
+    if case == "layer4+fc":
+        notebook.freeze_below_layer4(model)
+    optimizer = notebook.adam(model)
+
+    def endless() -> Iterator[Any]:
+        while True:
+            yield from notebook.loader(images, train=True, workers=workers)
+
+    batches = endless()
+
+    def block() -> None:
+        few = (next(batches) for _ in range(updates))
+        for _ in notebook.train_steps(model, optimizer, few):
+            pass
+
+    return block
+
+
+def serve(loop: str, case: str, threads: int, updates: int) -> None:
+    """Run a block for every line of standard input and say how long it took."""
+    import torch
+
+    from rotbench.device import choose_precision
+
+    torch.set_num_threads(threads)
     precision = choose_precision("auto", "cpu")
-    rotation = load_registry(shipped_only=True).find("pretext task", "rotation")
-    assert rotation is not None
-    loops = {
-        "model alone": model_alone(given.updates, precision),
-        "rotbench, rotation": trainer(rotation.cls(), 4, given.updates, precision),
-        "rotbench, classification": trainer(Classification(), 10, given.updates, precision),
-    }
-    seconds: dict[str, list[float]] = {name: [] for name in loops}
-    for number in range(given.blocks + 1):
-        for name, block in loops.items():
-            began = time.perf_counter()
-            block()
-            if number:
-                seconds[name].append((time.perf_counter() - began) / given.updates)
-    alone = seconds["model alone"]
-    rows = {
-        name: {
+    if loop.startswith("notebook"):
+        block = notebook_block(case, updates, int(loop.split()[1]))
+    elif loop == "rotbench":
+        block = rotbench_block(case, updates, precision)
+    else:
+        block = alone_block(case, updates, precision, skip=loop == "network alone")
+    block()
+    print(precision, flush=True)
+    for _ in sys.stdin:
+        began = time.perf_counter()
+        block()
+        print(time.perf_counter() - began, flush=True)
+
+
+class Server:
+    """A process that runs one loop when it is asked to."""
+
+    def __init__(self, loop: str, case: str, threads: int, updates: int) -> None:
+        from rotbench.system import python_environment
+
+        # rotbench's loops in the environment that rotbench gives its workers; the notebook in the user's.
+        environment = {} if loop.startswith("notebook") else python_environment(threads)
+        self._process = subprocess.Popen(
+            [sys.executable, __file__, "--serve", loop, case, str(threads), str(updates)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment},
+        )  # fmt: skip
+        self.precision = self._said()
+
+    def block(self) -> float:
+        assert self._process.stdin is not None
+        self._process.stdin.write("go\n")
+        self._process.stdin.flush()
+        return float(self._said())
+
+    def _said(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().strip()
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+
+def measure(case: str, threads: int, cores: int, blocks: int, updates: int) -> dict[str, dict[str, float]]:
+    servers = {loop: Server(loop, case, cores if loop.startswith("notebook") else threads, updates) for loop in LOOPS}
+    seconds: dict[str, list[float]] = {loop: [] for loop in LOOPS}
+    for _ in range(blocks):
+        for loop, server in servers.items():
+            seconds[loop].append(server.block() / updates)
+    for server in servers.values():
+        server.close()
+    alone = seconds["network alone"]
+    return {
+        loop: {
             "median_ms": 1000 * statistics.median(values),
             "min_ms": 1000 * min(values),
             "max_ms": 1000 * max(values),
-            "median_ratio_to_model_alone": statistics.median(v / a for v, a in zip(values, alone, strict=True)),
+            "median_ratio_to_network_alone": statistics.median(v / a for v, a in zip(values, alone, strict=True)),
         }
-        for name, values in seconds.items()
+        for loop, values in seconds.items()
     }
-    machine = {"processor": platform.processor() or platform.machine(), "torch": torch.__version__}
-    print(
-        json.dumps({"threads": 1, "precision": precision, "blocks": given.blocks, **machine, "steps": rows}, indent=1)
-    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--blocks", type=int, default=7, help="blocks of each loop, after one that is not counted")
+    parser.add_argument("--updates", type=int, default=12, help="updates to a block")
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser.add_argument("--serve", nargs=4, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.serve:
+        loop, case, threads, updates = given.serve
+        serve(loop, case, int(threads), int(updates))
+        return
+    from benchmarks.machine import described
+
+    machine = described()
+    tables: dict[str, Any] = {}
+    for threads in dict.fromkeys((1, machine["cores"])):
+        rows = {case: measure(case, threads, machine["cores"], given.blocks, given.updates) for case in CASES}
+        tables[f"{threads} threads"] = rows
+        print(f"\nms a step, batch {BATCH}, median (min to max) of {given.blocks} blocks of {given.updates}; ", end="")
+        print(f"notebook on {machine['cores']} threads, the others on {threads}\n")
+        print(f"| | {' | '.join(CASES)} |\n|---|{'---:|' * len(CASES)}")
+        for loop in LOOPS:
+            cells = [
+                f"{row['median_ms']:.0f} ({row['min_ms']:.0f} to {row['max_ms']:.0f})"
+                + (f", {row['median_ratio_to_network_alone']:.2f} x alone" if loop == "rotbench" else "")
+                for row in (rows[case][loop] for case in CASES)
+            ]
+            print(f"| {loop} | {' | '.join(cells)} |", flush=True)
+    print(f"\n{machine}")
+    if given.json:
+        given.json.write_text(json.dumps({"machine": machine, "steps": tables}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -22,11 +22,12 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from rotbench.data import epoch_batches
+from rotbench.device import autocast
 from rotbench.feed import Feed
 from rotbench.models import Network, freeze_batchnorm, named_parameters, parameters_of
 from rotbench.streams import drawing
+from rotbench.taps import keep_padding
 from rotbench.tasks import Targets, Task
-from rotbench.train import autocast
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ def training_cost(network: Network, feed: Feed, policy: Any, epochs: int, *, pre
     views of a batch with one another is counted as it is, although it does not grow with the views alone. A task is
     taken to make as many views of each batch of one size. The network is left changed: for after all other use.
     """
+    keep_padding(network.modules())
     parameters, tensors = parameters_of(network), named_parameters(network)
     positions = epoch_batches(len(feed.subset), feed.batch_size, feed.updates, feed.seed, feed.kind, 1)
     sizes = Counter(len(position) for _, position in positions)

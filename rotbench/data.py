@@ -192,8 +192,9 @@ def augment(
 ) -> Tensor:
     """Crop each image out of its zero-padded self, then mirror it left to right where ``flip`` says so.
 
-    ``images``: float32 (B, 3, H, W). ``flip``: bool (B,) or None for no flips. ``top``, ``left``: int64 (B,) or both
-    None for no crop. All on the device of ``images``. Returns (B, 3, H, W).
+    ``images``: (B, 3, H, W) of any dtype; uint8 is a quarter of the memory to move. ``flip``: bool (B,) or None for
+    no flips. ``top``, ``left``: int64 (B,) or both None for no crop. All on the device of ``images``. Returns
+    (B, 3, H, W).
     """
     if top is not None and left is not None:
         height, width = images.shape[2:]

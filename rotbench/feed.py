@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rotbench.data import augment, augmentation_draws, epoch_batches, normalise, to_unit, updates_per_epoch
 from rotbench.streams import generator
-from rotbench.tasks import Targets, Task
+from rotbench.tasks import Classification, Targets, Task
 
 #: Images to an evaluation batch. Fixed, since another size may give other bits.
 EVALUATION_BATCH = 250
@@ -45,18 +45,33 @@ class Feed:
     name: str
     seen: Tensor
 
-    def training_batches(self, epoch: int) -> Iterator[tuple[Tensor, Targets]]:
-        """The ``updates`` batches of an epoch: views, normalised float32 (M, 3, h, w), and the task's targets."""
+    @property
+    def constant(self) -> bool:
+        """Whether a training image is the same view at every epoch: classification without augmentation."""
+        return not self.augment and isinstance(self.task.plugin, Classification)
+
+    def training_batches(self, epoch: int, maps: Tensor | None = None) -> Iterator[tuple[Tensor, Targets]]:
+        """The ``updates`` batches of an epoch: views, normalised float32 (M, 3, h, w), and the task's targets.
+
+        ``maps``: (K, C, h, w), of a feed that is constant what the first stages of a network make of the images of
+        ``subset``; they are then given instead of views.
+        """
         device = self.pixels.device
         positions = epoch_batches(len(self.subset), self.batch_size, self.updates, self.seed, self.kind, epoch)
         drawn = -1
         for batch, (pass_, position) in enumerate(positions):
+            if maps is not None:
+                chosen = position.to(device)
+                index = self.subset[chosen]
+                self.seen[index] = True
+                yield maps[chosen], self.labels[index]
+                continue
             if pass_ != drawn:
                 draws = augmentation_draws(len(self.pixels), self.seed, self.kind, epoch, pass_)
                 flip, top, left = (draw.to(device) for draw in (draws.flip, draws.top, draws.left))
                 drawn = pass_
             index = self.subset[position.to(device)]
-            images = to_unit(self.pixels[index])  # (B, 3, H, W)
+            images = self.pixels[index]  # (B, 3, H, W)
             self.seen[index] = True
             if not self.task.augments:
                 crops, flips = "crop" in self.augment, "flip" in self.augment
@@ -67,7 +82,7 @@ class Feed:
                     left[index] if crops else None,
                 )
             source = generator(self.seed, "task", self.name, epoch, batch)
-            views, targets = self.task.make_batch(images, source, self.labels[index], index)
+            views, targets = self.task.make_batch(to_unit(images), source, self.labels[index], index)
             yield self._prepared(views), targets
 
     def test_batches(self) -> Iterator[tuple[Tensor, Targets]]:
@@ -86,6 +101,11 @@ class Feed:
         source = generator(self.seed, "shown", self.name)
         views, targets = self.task.make_batch(to_unit(self.test_pixels[index]), source, self.test_labels[index], index)
         return views, self._prepared(views), targets
+
+    def constant_batches(self) -> Iterator[Tensor]:
+        """The images of ``subset`` in its order, as a constant feed shows them: normalised float32 (M, 3, H, W)."""
+        for chosen in torch.split(self.subset, EVALUATION_BATCH):
+            yield self._prepared(to_unit(self.pixels[chosen]))
 
     def calibration_batches(self) -> Iterator[Tensor]:
         """The images that are trained on, each once, without augmentation: normalised float32 (M, 3, H, W).

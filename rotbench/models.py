@@ -19,6 +19,9 @@ from torchvision.models import ResNet
 from rotbench.hookspecs import BatchNorm, Parameter, Stage
 from rotbench.streams import drawing
 
+#: The stages of a backbone, in the order in which an image passes them.
+BACKBONE_STAGES: tuple[Stage, ...] = ("stem", "layer1", "layer2", "layer3", "layer4")
+
 #: At most so many names of tensors in one message.
 _NAMES_SHOWN = 4
 
@@ -85,19 +88,27 @@ class Network(nn.Module):
         self.head = head
         self.takes = takes
 
-    def forward(self, views: Tensor) -> Tensor:
-        """float32 (M, 3, h, w) to the head's outputs.
+    def forward(self, views: Tensor, depth: int = 0) -> Tensor:
+        """float32 (M, 3, h, w), or the maps after the first ``depth`` stages, to the head's outputs.
 
         The backbone runs under whatever autocast is active; pooling and head always run in float32.
         """
-        backbone = self.backbone
-        maps = backbone.maxpool(backbone.relu(backbone.bn1(backbone.conv1(views))))
-        maps = backbone.layer4(backbone.layer3(backbone.layer2(backbone.layer1(maps))))  # (M, features, h, w)
+        maps = self.maps(views, depth, len(BACKBONE_STAGES))  # (M, features, h, w)
         with torch.autocast(views.device.type, enabled=False):
             fed = maps.float()
             if self.takes == "pooled":
-                fed = backbone.avgpool(fed).flatten(1)  # (M, features)
+                fed = self.backbone.avgpool(fed).flatten(1)  # (M, features)
             return cast(Tensor, self.head(fed))
+
+    def maps(self, views: Tensor, first: int, last: int) -> Tensor:
+        """What the stages ``first`` to ``last`` (exclusive) of the backbone make of the maps before them."""
+        backbone, maps = self.backbone, views
+        for stage in BACKBONE_STAGES[first:last]:
+            if stage == "stem":
+                maps = backbone.maxpool(backbone.relu(backbone.bn1(backbone.conv1(maps))))
+            else:
+                maps = getattr(backbone, stage)(maps)
+        return maps
 
 
 def stage_of(name: str) -> Stage:

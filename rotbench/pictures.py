@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from rotbench.device import autocast
 from rotbench.feed import Feed
 from rotbench.models import Network
-from rotbench.train import autocast
 
 #: Test images that are shown, and pictures at most, since a task may make several of an image.
 IMAGES = 8

@@ -50,7 +50,7 @@ def prepare(request: Mapping[str, Any]) -> None:
         except ValueError as error:
             raise BadInput(f"{instance.name}: {error}", "Mend the study file and run the command again.") from None
     try:
-        from rotbench.train import choose_device, choose_precision
+        from rotbench.device import choose_device, choose_precision
 
         device = choose_device(request["device"])
         for precision in request["precisions"]:

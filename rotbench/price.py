@@ -33,7 +33,16 @@ FEW_FACTOR = 1.3
 #: So many epochs of one cost are remembered, the latest.
 REMEMBERED = 50
 
-_STEP_KEYS = ("batch_size", "precision", "augment", "labels_per_class", "updates", "validation", "test_each_epoch")
+_STEP_KEYS = (
+    "batch_size",
+    "precision",
+    "skip_padding",
+    "augment",
+    "labels_per_class",
+    "updates",
+    "validation",
+    "test_each_epoch",
+)
 
 
 @dataclass(frozen=True)

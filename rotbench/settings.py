@@ -92,6 +92,9 @@ class TrainSettings:
         PlainValidator(_switch, json_schema_input_type=bool | Literal["auto"]),
         Field(description="score the test images every epoch; auto: only where nothing is kept for validation"),
     ] = "auto"
+    skip_padding: Annotated[
+        bool, Field(description="leave out products of small maps with their padding: faster, other last bits")
+    ] = True
     deterministic: Annotated[
         bool, Field(description="ask torch for deterministic algorithms, which matters on a GPU")
     ] = False

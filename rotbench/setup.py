@@ -21,6 +21,7 @@ from rotbench.data import (
     to_unit,
     updates_per_epoch,
 )
+from rotbench.device import choose_device, choose_precision
 from rotbench.errors import BadInput
 from rotbench.feed import Feed
 from rotbench.hookspecs import BatchNorm, InitContext, Parameter
@@ -41,8 +42,9 @@ from rotbench.registry import PluginReference, load_plugin
 from rotbench.settings import TrainSettings
 from rotbench.store import read_manifest, read_verified
 from rotbench.streams import drawing, generator
+from rotbench.taps import skip_padding
 from rotbench.tasks import Classification, Task
-from rotbench.train import Snapshot, choose_device, choose_precision
+from rotbench.train import Snapshot
 
 #: At most so many training images are shown to an init.
 INIT_IMAGES = 256
@@ -106,6 +108,8 @@ def set_up(request: Mapping[str, Any], store: Path | None, resume: Snapshot | No
     start = _start(request, plugins["init"], backbone, loaded, _parent_backbone(store, record)) if store else {}
     task = plugins.get("task", Classification())
     feed = _feed(record, task, loaded, train, device)
+    if train.skip_padding:
+        skip_padding(backbone.modules())
     network = _network(feed, backbone, len(loaded.training.classes))
     network.to(memory_format=torch.channels_last).to(device)
     precision = choose_precision(train.precision, device)

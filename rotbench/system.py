@@ -241,6 +241,9 @@ def python_command(module: str, *arguments: str) -> list[str]:
 def python_environment(threads: int) -> dict[str, str]:
     """The environment of a worker: how many threads it may use, and where a bare clone's rotbench is imported from."""
     environment = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    # A training step asks for the same large blocks again and again. glibc gives each back to the kernel at once, which
+    # hands it out zeroed the next time: several thousand page faults a step. Bounded by what a step holds at its peak.
+    environment |= {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**32)}
     environment["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # without it deterministic algorithms are refused on a GPU
     folder = checkout()
     if folder is not None:

@@ -9,15 +9,17 @@ import functools
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from rotbench.device import autocast
 from rotbench.feed import Feed
 from rotbench.models import Network, freeze_batchnorm, named_parameters, parameters_of, running_statistics
+from rotbench.optimizer import Optimizer
+from rotbench.prefix import Prefix
 from rotbench.proof import epoch_proof, frozen_buffers, gradient_proof
 from rotbench.schedule import lr_factor
 from rotbench.settings import TrainSettings
@@ -65,33 +67,6 @@ class Trained:
     moved_while_frozen: Mapping[str, float]
 
 
-def choose_device(asked: str) -> str:
-    """``"auto"`` is a GPU where there is one. Raises ``ValueError`` for a device that is not there."""
-    if asked == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(1, device=asked)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"there is no device {asked}: {str(error).partition(chr(10))[0]}") from None
-    return asked
-
-
-def choose_precision(asked: str, device: str) -> str:
-    """``"auto"`` is bf16 where the hardware computes in it, else fp32. Raises ``ValueError`` for fp16 without a GPU."""
-    kind = device.partition(":")[0]
-    if asked == "fp16" and kind != "cuda":
-        raise ValueError(f"precision fp16 needs a GPU; the device is {device}")
-    if asked != "auto":
-        return asked
-    if kind == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    if kind == "cpu":
-        # Emulated bf16 is slower than fp32, so only processors with instructions for it count.
-        capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-        return "bf16" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "fp32"
-    return "fp32"
-
-
 def phases_of(policy: Any, epochs: int) -> list[Phase]:
     """The phases of a freeze policy; without ``restart`` there is one."""
     restart: Callable[[int, int], float | None] = getattr(policy, "restart", lambda epoch, epochs: None)
@@ -100,18 +75,6 @@ def phases_of(policy: Any, epochs: int) -> list[Phase]:
         starts.insert(0, (1, 1.0))
     lasts = [first - 1 for first, _ in starts[1:]] + [epochs]
     return [Phase(first, last, factor) for (first, factor), last in zip(starts, lasts, strict=True)]
-
-
-def make_optimizer(
-    parameters: Sequence[nn.Parameter], name: str, *, lr: float, weight_decay: float, momentum: float, nesterov: bool
-) -> torch.optim.Optimizer:
-    """One optimiser over all parameters: what has no gradient is not stepped and does not decay."""
-    if name == "sgd":
-        return torch.optim.SGD(
-            parameters, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov, fused=True
-        )
-    adam = torch.optim.Adam if name == "adam" else torch.optim.AdamW
-    return adam(parameters, lr=lr, weight_decay=weight_decay, fused=True)
 
 
 @dataclass(frozen=True)
@@ -168,10 +131,11 @@ def fit(
         scaler.load_state_dict(resume.states["scaler"])
         feed.seen.logical_or_(resume.states.get("seen", feed.seen).to(feed.seen.device))
     everything = {**tensors, **running_statistics(network)}
+    prefix = Prefix(network, feed, precision)
     for phase in phases_of(policy, settings.epochs):
         if phase.last <= done:
             continue
-        optimizer = make_optimizer(
+        optimizer = Optimizer(
             list(tensors.values()),
             settings.optimizer,
             lr=settings.lr,
@@ -193,6 +157,7 @@ def fit(
             for name, tensor in tensors.items():
                 tensor.requires_grad_(name in trained)
             freeze_batchnorm(network, frozen, policy.batchnorm)
+            prefix = prefix.with_frozen(frozen, policy.batchnorm)
 
             def rate(step: int, phase: Phase = phase, epoch: int = epoch) -> float:
                 return (
@@ -210,7 +175,7 @@ def fit(
                 )
 
             with drawing(feed.seed, "noise", feed.kind, epoch):  # for a head with dropout
-                means, views = _train_epoch(network, feed, epoch, optimizer, scaler, rate, precision, report)
+                means, views = _train_epoch(network, feed, prefix, epoch, optimizer, scaler, rate, precision, report)
             # Here, so that a leak or a head that is cut off costs one epoch and not all of them.
             gradient_proof(policy.name, chosen, [name for name in trained if tensors[name].grad is None])
             for name, change in epoch_proof(policy.name, policy.batchnorm, epoch, held, everything).items():
@@ -219,10 +184,16 @@ def fit(
             views_seen += views
             row: Row = {"epoch": epoch, "train_loss": means.loss, "train_accuracy": means.score}
             if len(feed.validation):
-                row |= _scores("validation", evaluate(network, feed.task, feed.validation_batches(), precision), epoch)
+                row |= _scores(
+                    "validation",
+                    evaluate(network, feed.task, prefix.validation_batches(), precision, prefix.depth),
+                    epoch,
+                )
             # Where a choice is made on validation images the test set is looked at once, at the end.
             if test_each_epoch or epoch == settings.epochs:
-                row |= _scores("test", evaluate(network, feed.task, feed.test_batches(), precision), epoch)
+                row |= _scores(
+                    "test", evaluate(network, feed.task, prefix.test_batches(), precision, prefix.depth), epoch
+                )
             else:
                 row |= {"test_loss": None, "test_accuracy": None}
             row |= {"lr": rate(feed.updates - 1), "seconds": time.monotonic() - began}
@@ -252,8 +223,9 @@ def _snapshot(
 def _train_epoch(
     network: Network,
     feed: Feed,
+    prefix: Prefix,
     epoch: int,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     scaler: torch.amp.GradScaler,
     rate: Callable[[int], float],
     precision: str,
@@ -264,16 +236,16 @@ def _train_epoch(
     views_in: list[int] = []
     scores: list[Tensor] = []
     began = heartbeat = time.monotonic()
-    for step, (views, targets) in enumerate(feed.training_batches(epoch)):
-        for group in optimizer.param_groups:
-            group["lr"] = rate(step)
-        optimizer.zero_grad(set_to_none=True)
+    maps = prefix.training_maps()
+    depth = 0 if maps is None else prefix.depth
+    for step, (views, targets) in enumerate(feed.training_batches(epoch, maps)):
+        optimizer.set_lr(rate(step))
+        optimizer.zero_grad()
         with autocast(views.device.type, precision):
-            outputs = network(views)
+            outputs = network(views, depth)
         loss = feed.task.loss(outputs, targets)
         scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        _give_momentum(optimizer)
-        scaler.step(optimizer)
+        optimizer.step(scaler)
         scaler.update()
         losses.append(loss.detach())
         views_in.append(len(views))
@@ -293,22 +265,6 @@ def _train_epoch(
     return _means(read, views_in, scores), sum(views_in)
 
 
-def _give_momentum(optimizer: torch.optim.Optimizer) -> None:
-    """A momentum of 0 for parameters that join others which have one: fused SGD takes all or none.
-
-    It is what SGD itself begins with. A parameter that joins has no momentum of its own yet.
-    """
-    if not isinstance(optimizer, torch.optim.SGD):
-        return
-    for group in optimizer.param_groups:
-        moving = [parameter for parameter in group["params"] if parameter.grad is not None] if group["momentum"] else []
-        having = [p for p in moving if optimizer.state[p].get("momentum_buffer") is not None]
-        if having and len(having) < len(moving):
-            for parameter in moving:
-                if optimizer.state[parameter].get("momentum_buffer") is None:
-                    optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
-
-
 def _scores(part: str, means: Means, epoch: int) -> Row:
     """What a row of the history says of one part. Raises :class:`Diverged`."""
     if not math.isfinite(means.loss):
@@ -317,15 +273,20 @@ def _scores(part: str, means: Means, epoch: int) -> Row:
 
 
 @torch.no_grad()
-def evaluate(network: Network, task: Task, batches: Iterable[tuple[Tensor, Targets]], precision: str) -> Means:
-    """Loss and score on batches of views and targets, the network in eval mode."""
+def evaluate(
+    network: Network, task: Task, batches: Iterable[tuple[Tensor, Targets]], precision: str, depth: int = 0
+) -> Means:
+    """Loss and score on batches of views and targets, the network in eval mode.
+
+    Instead of views there may be what the first ``depth`` stages make of them.
+    """
     network.eval()
     losses: list[Tensor] = []
     views_in: list[int] = []
     scores: list[Tensor] = []
     for views, targets in batches:
         with autocast(views.device.type, precision):
-            outputs = network(views)
+            outputs = network(views, depth)
         losses.append(task.loss(outputs, targets))
         views_in.append(len(views))
         scores.append(task.score(outputs, targets))
@@ -344,12 +305,6 @@ def predict(network: Network, feed: Feed, precision: str) -> tuple[Tensor, Tenso
         predicted.append(top.indices.cpu())
         confidence.append(top.values.cpu())
     return torch.cat(predicted), torch.cat(confidence)
-
-
-def autocast(device: str, precision: str) -> AbstractContextManager[Any]:
-    """Autocast to the precision; none for fp32."""
-    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
-    return torch.autocast(device, dtype=dtype, enabled=dtype is not None)
 
 
 def _means(losses: Tensor, views: Sequence[int], scores: Sequence[Tensor]) -> Means:

@@ -147,6 +147,7 @@ CONFOUNDS: list[tuple[str, Callable[[Run], None], str, str, Callable[[Run], None
     ("labels_per_class", FEW, "10", "all", None),
     ("validation", train(validation=0.1), "0.1", "0", None),
     ("deterministic", train(deterministic=True), "true", "false", None),
+    ("skip_padding", train(skip_padding=False), "false", "true", None),
     ("model", setting("model", name="resnet34"), "resnet34", "resnet18", None),
     ("stem", setting("model", stem="cifar"), "cifar", "imagenet", None),
     ("freeze", setting("freeze", name="head-only"), "head-only", "none", None),

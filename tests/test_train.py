@@ -16,9 +16,11 @@ from torch import Tensor
 from rotbench.attempt import read_snapshot, snapshot_files
 from rotbench.checkpoint import save_checkpoint
 from rotbench.data import channel_statistics, updates_per_epoch
+from rotbench.device import choose_precision
 from rotbench.feed import Feed
 from rotbench.hookspecs import STAGES, BatchNorm, Parameter
 from rotbench.models import Network, build_backbone, named_parameters, parameters_of, state_sha256
+from rotbench.optimizer import Optimizer
 from rotbench.proof import Unproven, freeze_proof, start_proof
 from rotbench.settings import TrainSettings
 from rotbench.setup import _calibrate
@@ -30,10 +32,8 @@ from rotbench.train import (
     Phase,
     Snapshot,
     Trained,
-    choose_precision,
     evaluate,
     fit,
-    make_optimizer,
     phases_of,
     predict,
 )
@@ -133,7 +133,7 @@ def test_a_stage_that_joins_under_momentum_begins_as_sgd_begins(monkeypatch: pyt
     plain = network()
     real = torch.optim.SGD
     monkeypatch.setattr(torch.optim, "SGD", lambda *args, fused, **options: real(*args, foreach=False, **options))
-    monkeypatch.setattr("rotbench.train._give_momentum", lambda optimizer: None)
+    monkeypatch.setattr("rotbench.optimizer.Optimizer._give_momentum", lambda self: None)
     trained(plain, feed(), Joining(), **changes)
     for name, tensor in tensors(made).items():
         torch.testing.assert_close(tensor, tensors(plain)[name], rtol=1e-4, atol=1e-6, msg=name)
@@ -166,14 +166,14 @@ def test_a_freeze_that_leaks_is_named() -> None:
         freeze_proof("below", parameters_of(made), {"fc.weight", "fc.bias"}, before, after)
 
 
-def leaking(optimizer: torch.optim.Optimizer, tensor: Tensor) -> torch.optim.Optimizer:
+def leaking(optimizer: Optimizer, tensor: Tensor) -> Optimizer:
     """The optimiser, which with each step moves a tensor that is not its own."""
 
     @torch.no_grad()
     def after(*_: Any) -> None:
         tensor[(0,) * tensor.ndim] += 0.5
 
-    optimizer.register_step_post_hook(after)
+    optimizer.stepped.register_step_post_hook(after)
     return optimizer
 
 
@@ -190,9 +190,9 @@ def test_a_leak_ends_the_run_in_the_epoch_in_which_it_happens(
 ) -> None:
     made = network()
     tensor = {**named_parameters(made), **dict(made.backbone.named_buffers())}[leak]
-    real = make_optimizer
+    real = Optimizer
     monkeypatch.setattr(
-        "rotbench.train.make_optimizer",
+        "rotbench.train.Optimizer",
         lambda *args, **options: leaking(real(*args, **options), tensor.data),
     )
     with pytest.raises(Unproven, match=rf"leaks: {leak} is {words}"):
@@ -282,9 +282,9 @@ def test_optimisers_are_torchs_own() -> None:
     """One step by hand from the definitions: SGD with nesterov momentum and decay, decoupled decay of AdamW."""
     for name, expected in (("sgd", 1 - 0.1 * (0.5 + 0.1) * 1.9), ("adamw", 1 - 0.1 * 0.1 - 0.1)):
         weight = torch.nn.Parameter(torch.ones(1))
-        optimizer = make_optimizer([weight], name, lr=0.1, weight_decay=0.1, momentum=0.9, nesterov=name == "sgd")
+        optimizer = Optimizer([weight], name, lr=0.1, weight_decay=0.1, momentum=0.9, nesterov=name == "sgd")
         weight.grad = torch.full((1,), 0.5)
-        optimizer.step()
+        optimizer.step(torch.amp.GradScaler("cpu", enabled=False))
         assert weight.item() == pytest.approx(expected, rel=1e-6)
 
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from rotbench.data import Images, channel_statistics, updates_per_epoch
+from rotbench.device import autocast, choose_precision
 from rotbench.feed import Feed
 from rotbench.models import Network, build_backbone, features
 from rotbench.registry import load_registry
@@ -25,7 +26,7 @@ from rotbench.settings import TrainSettings
 from rotbench.setup import Everything
 from rotbench.streams import drawing, generator
 from rotbench.tasks import Task, chance
-from rotbench.train import autocast, choose_precision, fit
+from rotbench.train import fit
 
 pytestmark = [
     pytest.mark.slow,
