@@ -12,6 +12,7 @@ rotbench trains one run a core. Prints Markdown tables of medians, minima and ma
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import json
 import os
@@ -82,6 +83,8 @@ def rotbench_network(case: str, *, skip: bool = True) -> Any:
     if skip:
         skip_padding(backbone.modules())
     network = Network(backbone, torch.nn.Linear(512, 4 if case == "rotation" else 10))
+    with torch.no_grad():
+        network.eval()(torch.zeros(1, 3, 32, 32))  # so that it has met maps of that size, as when a run is set up
     return network.to(memory_format=torch.channels_last)
 
 
@@ -100,21 +103,24 @@ def alone_block(case: str, updates: int, precision: str, *, skip: bool) -> Calla
     from rotbench.device import autocast
     from rotbench.models import freeze_batchnorm, named_parameters, parameters_of
     from rotbench.optimizer import Optimizer
+    from rotbench.taps import trained_by_tap
 
     network, policy = rotbench_network(case, skip=skip), freeze_policy(case)
     tensors = named_parameters(network)
+    # Never left: a process measures one loop. Without LiveConv2d there is nothing to split.
+    taps = contextlib.ExitStack().enter_context(trained_by_tap(network.modules()))
+    parts = {name: taps.get(tensor, (tensor,)) for name, tensor in tensors.items()}
     trained = {one.name for one in parameters_of(network) if policy.trainable(one, 1, 1)}
     for name, tensor in tensors.items():
-        tensor.requires_grad_(name in trained)
+        for part in (tensor, *parts[name]):
+            part.requires_grad_(name in trained)
     freeze_batchnorm(network, tensors.keys() - trained, policy.batchnorm)
+    stepped = [part for several in parts.values() for part in several]
     if skip:
-        optimizer: Any = Optimizer(
-            list(tensors.values()), "adam", lr=0.01, weight_decay=0.0, momentum=0.9, nesterov=False
-        )
-        scaler = torch.amp.GradScaler("cpu", enabled=False)
-        step = functools.partial(optimizer.step, scaler)
+        optimizer: Any = Optimizer(stepped, "adam", lr=0.01, weight_decay=0.0, momentum=0.9, nesterov=False)
+        step = functools.partial(optimizer.step, torch.amp.GradScaler("cpu", enabled=False))
     else:
-        optimizer = torch.optim.Adam(tensors.values(), lr=0.01, fused=True)
+        optimizer = torch.optim.Adam(stepped, lr=0.01, fused=True)
         step = optimizer.step
     views = torch.randn(BATCH, 3, 32, 32).contiguous(memory_format=torch.channels_last)
     targets = torch.randint(4, (BATCH,))

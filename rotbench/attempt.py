@@ -18,7 +18,7 @@ from torch import Tensor
 
 from rotbench import __version__
 from rotbench.architecture import Sized
-from rotbench.census import class_counts, duplicates
+from rotbench.census import class_counts
 from rotbench.checkpoint import Schedule
 from rotbench.cost import training_cost
 from rotbench.feed import EVALUATION_BATCH
@@ -35,7 +35,7 @@ from rotbench.proof import freeze_proof, label_proof
 from rotbench.setup import Setup, set_up
 from rotbench.store import read_manifest, read_verified, to_json
 from rotbench.tasks import chance
-from rotbench.train import Snapshot, Trained, fit, predict
+from rotbench.train import Snapshot, Trained, answers, fit
 from rotbench.trained import trained_phases
 
 #: A state is at most the weights and Adam's two moments of each.
@@ -89,10 +89,10 @@ def perform(
         trained.moved_while_frozen,
     )
     final = backbone_state(network.backbone)
-    if record["kind"] == "pretext":
+    if trained.outputs is None:
         files = {"backbone.safetensors": save(final)}
     else:
-        files = {"predictions.safetensors": save(_predictions(ready))}
+        files = {"predictions.safetensors": save(_predictions(ready, trained.outputs))}
     head = {name: tensor for name, tensor in before.items() if name.startswith("fc.")}
     provenance = {
         "start": {**ready.start, "head_sha256": state_sha256(head)},
@@ -109,7 +109,7 @@ def perform(
         "updates": ready.feed.updates * train.epochs,
     }
     if record["kind"] == "pretext":
-        examples, classes = min(EVALUATION_BATCH, len(loaded.test.labels)), len(loaded.test.classes)
+        examples, classes = min(EVALUATION_BATCH, len(loaded.counted.test.labels)), len(loaded.counted.test.classes)
         provenance["chance"] = chance(ready.task, examples=examples, classes=classes)
     made = {
         **_measured(trained),
@@ -124,13 +124,13 @@ def perform(
     return made, files
 
 
-def _predictions(ready: Setup) -> dict[str, Tensor]:
+def _predictions(ready: Setup, outputs: Tensor) -> dict[str, Tensor]:
     """What the final network says of each test image, beside its label; and the errors that it is surest of.
 
     ``error_index`` and ``error_pixels``: the test images with a wrong class, the highest confidence first.
     """
-    predicted, confidence = predict(ready.network, ready.feed, ready.precision)
-    labels, kept = ready.loaded.test.labels, confidence.to(torch.float16)
+    predicted, confidence = answers(outputs)
+    labels, kept = ready.loaded.counted.test.labels, confidence.to(torch.float16)
     wrong = (predicted != labels).nonzero().flatten()
     surest = wrong[kept[wrong].float().sort(descending=True, stable=True).indices[:ERRORS_KEPT]]
     few = ready.train.labels_per_class is not None
@@ -141,7 +141,7 @@ def _predictions(ready: Setup) -> dict[str, Tensor]:
         "predicted": predicted.to(torch.int16),
         "confidence": kept,
         "error_index": surest.to(torch.int32),
-        "error_pixels": ready.loaded.test.pixels[surest].contiguous(),
+        "error_pixels": ready.loaded.counted.test.pixels[surest].contiguous(),
     }
 
 
@@ -214,26 +214,26 @@ def _tensors(network: Network) -> dict[str, Tensor]:
 
 def _data_proof(fingerprint: str, ready: Setup) -> dict[str, Any]:
     """What the images were that a run was trained and scored on. Raises :class:`~rotbench.proof.Unproven`."""
-    loaded, labels = ready.loaded, ready.loaded.training.labels
-    classes = len(loaded.training.classes)
+    loaded, labels = ready.loaded, ready.loaded.counted.training.labels
+    classes = len(loaded.counted.training.classes)
     parts = {
         "train": labels,
         "labelled": labels[loaded.subset],
         "validation": labels[loaded.validation],
-        "test": loaded.test.labels,
+        "test": loaded.counted.test.labels,
     }
     return {
         "fingerprint": fingerprint,
         "training_images": len(loaded.subset),
         "validation_images": len(loaded.validation),
-        "test_images": len(loaded.test.labels),
-        "classes": list(loaded.training.classes),
+        "test_images": len(loaded.counted.test.labels),
+        "classes": list(loaded.counted.training.classes),
         "class_counts": {part: class_counts(of, classes) for part, of in parts.items()},
-        "duplicates": duplicates(loaded.training, loaded.test),
+        "duplicates": dict(loaded.counted.duplicates),
         **label_proof(ready.feed.seen, loaded.validation, labels, ready.train.labels_per_class, classes),
         "subset_sha256": state_sha256({"subset": loaded.subset}),
-        "mean": [float(value) for value in loaded.mean],
-        "std": [float(value) for value in loaded.std],
+        "mean": [float(value) for value in loaded.counted.mean],
+        "std": [float(value) for value in loaded.counted.std],
     }
 
 

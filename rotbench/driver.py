@@ -262,6 +262,7 @@ def preparation(plan: Plan, waiting: Sequence[Run], device: str) -> dict[str, An
                     "settings": settings,
                     "model_name": model["name"],
                     "stem": model["stem"],
+                    "fingerprint": run.fingerprint,
                 }
                 entries[json.dumps([settings, model])] = entry
     return {

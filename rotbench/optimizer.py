@@ -35,13 +35,15 @@ class Optimizer:
             nn.Parameter(parameter.detach().permute(order))
             for parameter, order in zip(self._parameters, self._orders, strict=True)
         ]
+        # Fused, torch takes a tensor with gaps in memory for one without, and steps what lies in the gaps.
+        fused = all(view.is_contiguous() for view in self._views)
         if name == "sgd":
             self.stepped: torch.optim.Optimizer = torch.optim.SGD(
-                self._views, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov, fused=True
+                self._views, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov, fused=fused
             )
         else:
             adam = torch.optim.Adam if name == "adam" else torch.optim.AdamW
-            self.stepped = adam(self._views, lr=lr, weight_decay=weight_decay, fused=True)
+            self.stepped = adam(self._views, lr=lr, weight_decay=weight_decay, fused=fused)
 
     def set_lr(self, lr: float) -> None:
         """The learning rate of the next steps."""

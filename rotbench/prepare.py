@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,14 +26,16 @@ def main(arguments: list[str]) -> int:
     folder = Path(arguments[0])
     end_with_parent()
     try:
-        prepare(json.loads((folder / "request.json").read_bytes()))
+        prepare(json.loads((folder / "request.json").read_bytes()), folder)
     except RotbenchError as error:
         return leave_error(folder, error)
     return 0
 
 
-def prepare(request: Mapping[str, Any]) -> None:
-    """Raises :class:`~rotbench.errors.EnvironmentLacking` for the first thing that is lacking."""
+def prepare(request: Mapping[str, Any], folder: Path) -> None:
+    """Prepare what a request asks for, and lay out its data sets in ``folder``.
+
+    Raises :class:`~rotbench.errors.EnvironmentLacking` for the first thing that is lacking."""
     for entry in request["plugins"]:
         plugin = load_plugin(PluginReference(**entry["reference"]))
         options = {name: value for name, value in entry["settings"].items() if name != "name"}
@@ -40,15 +43,16 @@ def prepare(request: Mapping[str, Any]) -> None:
             **{name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
         )
         method = getattr(instance, "prepare", None)
-        if method is None:
-            continue
+        is_dataset = entry["reference"]["kind"] == "dataset"
         try:
-            if entry["reference"]["kind"] == "dataset":
+            if method is not None and is_dataset:
                 method(Path(request["root"]))
-            else:
+            elif method is not None:
                 method(Path(request["folder"]), **keywords(method, model_name=entry["model_name"], stem=entry["stem"]))
         except ValueError as error:
             raise BadInput(f"{instance.name}: {error}", "Mend the study file and run the command again.") from None
+        if is_dataset:
+            _lay_out(instance, entry, request["root"], folder)
     try:
         from rotbench.device import choose_device, choose_precision
 
@@ -57,6 +61,18 @@ def prepare(request: Mapping[str, Any]) -> None:
             choose_precision(precision, device)
     except ValueError as error:
         raise EnvironmentLacking(str(error), "Give another --device or precision.") from None
+
+
+def _lay_out(dataset: Any, entry: Mapping[str, Any], root: str, folder: Path) -> None:
+    """Lay a data set out for the workers; where that fails each worker loads it, and tells what is wrong as its own."""
+    from rotbench.mapped import count, lay_out, layout_name, map_images
+
+    name = layout_name(entry["reference"], entry["settings"], root, entry["fingerprint"])
+    try:
+        if map_images(folder, name) is None:
+            lay_out(folder, name, count(dataset.load(Path(root), "train"), dataset.load(Path(root), "test")))
+    except Exception:  # a plugin may raise anything, and the disk may be full
+        traceback.print_exc()
 
 
 if __name__ == "__main__":

@@ -13,8 +13,6 @@ from safetensors.torch import load
 from torch import Tensor
 
 from rotbench.data import (
-    Images,
-    channel_statistics,
     first_of_each_class,
     normalise,
     split_validation,
@@ -25,6 +23,7 @@ from rotbench.device import choose_device, choose_precision
 from rotbench.errors import BadInput
 from rotbench.feed import Feed
 from rotbench.hookspecs import BatchNorm, InitContext, Parameter
+from rotbench.mapped import Counted, count, layout_name, map_images
 from rotbench.models import (
     Network,
     backbone_state,
@@ -63,15 +62,12 @@ class Everything:
 
 @dataclass(frozen=True)
 class Loaded:
-    """The images of a run, on the CPU, and the statistics of its training part."""
+    """The data set of a run, and which of its training images the run may see: int64, ascending."""
 
-    training: Images
-    test: Images
+    counted: Counted
     subset: Tensor
     validation: Tensor
     shown: Tensor  # the training images that no run of this seed keeps for validation
-    mean: Tensor
-    std: Tensor
 
 
 @dataclass(frozen=True)
@@ -103,14 +99,14 @@ def set_up(request: Mapping[str, Any], store: Path | None, resume: Snapshot | No
     torch.use_deterministic_algorithms(train.deterministic)
     device = choose_device(request["device"])
     plugins = {key: _plugin(request["plugins"], settings, key) for key in PLUGIN_SETTINGS if key in settings}
-    loaded = _load(plugins["dataset"], Path(request["root"]), train, record["seed"], settings.get("rehearsal"))
+    loaded = _split(_counted(request, store, plugins["dataset"]), train, record["seed"])
     backbone = build_backbone(settings["model"]["name"], settings["model"]["stem"], record["seed"])
     start = _start(request, plugins["init"], backbone, loaded, _parent_backbone(store, record)) if store else {}
     task = plugins.get("task", Classification())
     feed = _feed(record, task, loaded, train, device)
     if train.skip_padding:
         skip_padding(backbone.modules())
-    network = _network(feed, backbone, len(loaded.training.classes))
+    network = _network(feed, backbone, len(loaded.counted.training.classes))
     network.to(memory_format=torch.channels_last).to(device)
     precision = choose_precision(train.precision, device)
     policy = plugins.get("freeze", Everything())
@@ -149,16 +145,31 @@ def _plugin(references: list[Mapping[str, Any]], settings: Mapping[str, Any], ke
     return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in options.items()})
 
 
-def _load(dataset: Any, root: Path, train: TrainSettings, seed: int, rehearsal: Mapping[str, Any] | None) -> Loaded:
-    training, test = dataset.load(root, "train"), dataset.load(root, "test")
-    if rehearsal is not None:
-        images, classes = rehearsal["images"], len(training.classes)
-        training = first_of_each_class(training, max(math.ceil(images / classes), rehearsal["per_class"]))
-        test = first_of_each_class(test, math.ceil(images / classes))
-    mean, std = channel_statistics(training.pixels)
-    subset, held = split_validation(training.labels, train.labels_per_class, train.validation, seed)
-    shown, _ = split_validation(training.labels, None, train.validation, seed)
-    return Loaded(training, test, subset, held, shown, mean, std)
+def _counted(request: Mapping[str, Any], store: Path | None, dataset: Any) -> Counted:
+    """The data set: mapped where it was laid out when the study began, else loaded; a rehearsal has a part of it."""
+    settings, root = request["run"]["settings"], request["root"]
+    counted = None
+    if store is not None:
+        reference = next(one for one in request["plugins"] if one["kind"] == "dataset")
+        name = layout_name(reference, settings["dataset"], root, request["run"]["fingerprint"])
+        counted = map_images(store / "attempts" / "prepare", name)
+    if counted is None:
+        counted = count(dataset.load(Path(root), "train"), dataset.load(Path(root), "test"))
+    rehearsal = settings.get("rehearsal")
+    if rehearsal is None:
+        return counted
+    images, classes = rehearsal["images"], len(counted.training.classes)
+    return count(
+        first_of_each_class(counted.training, max(math.ceil(images / classes), rehearsal["per_class"])),
+        first_of_each_class(counted.test, math.ceil(images / classes)),
+    )
+
+
+def _split(counted: Counted, train: TrainSettings, seed: int) -> Loaded:
+    labels = counted.training.labels
+    subset, held = split_validation(labels, train.labels_per_class, train.validation, seed)
+    shown, _ = split_validation(labels, None, train.validation, seed)
+    return Loaded(counted, subset, held, shown)
 
 
 def _parent_backbone(store: Path, record: Mapping[str, Any]) -> dict[str, Tensor] | None:
@@ -176,11 +187,11 @@ def _start(
     record, settings = request["run"], request["run"]["settings"]
     model, seed = settings["model"], record["seed"]
     random = backbone_state(backbone)
-    pixels = loaded.training.pixels
+    pixels = loaded.counted.training.pixels
     drawn = torch.randperm(len(loaded.shown), generator=generator(seed, "init", "images"))[:INIT_IMAGES]
     context = InitContext(
         pretext=parent,
-        images=normalise(to_unit(pixels[loaded.shown[drawn]]), loaded.mean, loaded.std),
+        images=normalise(to_unit(pixels[loaded.shown[drawn]]), loaded.counted.mean, loaded.counted.std),
         generator=generator(seed, "init", "draws"),
         folder=Path(request["folder"]),
         model_name=model["name"],
@@ -217,29 +228,29 @@ def _feed(record: Mapping[str, Any], task: Any, loaded: Loaded, train: TrainSett
         kind = f"{kind} {record['repeat']}"
     name = record["settings"].get("pretext", task.name)
     adapted = Task(task)
-    labels = adapted.relabel(loaded.training.labels, generator(seed, "relabel", name)).clone()
-    labels[loaded.validation] = loaded.training.labels[loaded.validation]
+    labels = adapted.relabel(loaded.counted.training.labels, generator(seed, "relabel", name)).clone()
+    labels[loaded.validation] = loaded.counted.training.labels[loaded.validation]
     if train.augment == "auto":
         raise BadInput("the augmentation of a run is not resolved", "Run the command again.")
     rehearsal = record["settings"].get("rehearsal", {})
     counted = len(loaded.shown) if train.updates == "constant" else len(loaded.subset)
     return Feed(
         task=adapted,
-        pixels=loaded.training.pixels.to(device),
+        pixels=loaded.counted.training.pixels.to(device),
         labels=labels.to(device),
         subset=loaded.subset.to(device),
         validation=loaded.validation.to(device),
-        test_pixels=loaded.test.pixels.to(device),
-        test_labels=loaded.test.labels.to(device),
-        mean=loaded.mean.to(device),
-        std=loaded.std.to(device),
+        test_pixels=loaded.counted.test.pixels.to(device),
+        test_labels=loaded.counted.test.labels.to(device),
+        mean=loaded.counted.mean.to(device),
+        std=loaded.counted.std.to(device),
         augment=tuple(train.augment),
         batch_size=train.batch_size,
         updates=min(updates_per_epoch(counted, train.batch_size), rehearsal.get("updates", math.inf)),
         seed=seed,
         kind=kind,
         name=name,
-        seen=torch.zeros(len(loaded.training.labels), dtype=torch.bool, device=device),
+        seen=torch.zeros(len(loaded.counted.training.labels), dtype=torch.bool, device=device),
     )
 
 

@@ -1,39 +1,52 @@
-"""Convolutions of maps so small that most of what they multiply is padding.
+"""Convolutions of maps so small that much of what they multiply is padding.
 
 An image of 32 x 32 pixels has shrunk to 2 x 2 in ResNet's layer3 and to a single position in layer4. A 3x3 kernel at a
-single position has one tap on the map and eight on zeros; on a 2 x 2 map each output sees 4 of 9 taps. What remains is
-small enough to be one matrix product: every output position is a linear function of every input position,
+single position has one tap on the map and eight on zeros; at each position of a 2 x 2 map 4 of 9 taps are on it. Where
+there are few positions, each is computed as one matrix product of the part of the map that lies under the kernel with
+the taps that lie on the map:
 
-    y[p] = sum over q of W[p, q] x[q],    W[p, q] = the tap that lies on q when the kernel stands at p,
+    y[p] = sum over the taps t on the map of W[t] x[p + t],
 
-which is the same sum with the zeros left out. In exact arithmetic outputs and gradients are those of
+which is the convolution's own sum with the zeros left out. In exact arithmetic outputs and gradients are those of
 :class:`torch.nn.Conv2d`; in floating point they differ in the last bits, since the order of the sum is another.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+#: Where there are more output positions the ordinary convolution is as fast: little of it is padding.
+MOST_POSITIONS = 4
+
+
+@dataclass(frozen=True)
+class Window:
+    """What one output position sees. ``rows``, ``columns``: of the map; ``taps``: of the kernel, rows and columns."""
+
+    rows: slice
+    columns: slice
+    taps: tuple[slice, slice]
+
+    @property
+    def products(self) -> int:
+        """How many taps lie on the map."""
+        high, wide = self.taps
+        return int((high.stop - high.start) * (wide.stop - wide.start))
+
 
 @dataclass(frozen=True)
 class Taps:
-    """Which tap of a kernel lies on which position, for one size of map.
+    """The windows of a convolution on one size of map: row by row of an output map of ``size``."""
 
-    ``inputs``: the positions (row, column) that any output sees. ``outputs``: height and width of the output map.
-    ``blocks``: (output, input, tap row, tap column) of each product that is not with padding, positions as numbers.
-    ``dead``: whether some tap meets nothing but padding.
-    """
-
-    inputs: tuple[tuple[int, int], ...]
-    outputs: tuple[int, int]
-    blocks: tuple[tuple[int, int, int, int], ...]
-    dead: bool
+    size: tuple[int, int]
+    windows: tuple[Window, ...]
 
 
 @functools.cache
@@ -44,135 +57,115 @@ def live_taps(
     padding: tuple[int, int],
     dilation: tuple[int, int],
 ) -> Taps:
-    """The taps that lie on a map of ``size``; all arguments are (height, width). No outputs where it does not fit."""
-    along = [
-        [
-            (out, tap * apart + out * step - pad, tap)
-            for out in range(max(0, (length + 2 * pad - apart * (taps - 1) - 1) // step + 1))
-            for tap in range(taps)
-            if 0 <= tap * apart + out * step - pad < length
-        ]
-        for length, taps, step, pad, apart in zip(size, kernel, stride, padding, dilation, strict=True)
-    ]
-    outputs = cast(
-        tuple[int, int],
-        tuple(
-            max(0, (length + 2 * pad - apart * (taps - 1) - 1) // step + 1)
-            for length, taps, step, pad, apart in zip(size, kernel, stride, padding, dilation, strict=True)
-        ),
-    )
-    pairs = [(row, column) for row in along[0] for column in along[1]]
-    inputs = tuple(sorted({(row[1], column[1]) for row, column in pairs}))
-    number = {position: index for index, position in enumerate(inputs)}
-    blocks = tuple(
-        (row[0] * outputs[1] + column[0], number[row[1], column[1]], row[2], column[2]) for row, column in pairs
-    )
-    live = {(row, column) for _, _, row, column in blocks}
-    return Taps(inputs, outputs, blocks, dead=len(live) < kernel[0] * kernel[1])
+    """The taps that lie on a map of ``size``; all arguments are (height, width). No windows where it does not fit."""
+    high, wide = (_along(*one) for one in zip(size, kernel, stride, padding, dilation, strict=True))
+    windows = tuple(Window(rows, columns, (up, across)) for rows, up in high for columns, across in wide)
+    return Taps((len(high), len(wide)), windows)
+
+
+def _along(length: int, taps: int, stride: int, padding: int, dilation: int) -> list[tuple[slice, slice]]:
+    """For each output along one axis: the positions of the map that it sees, and the taps that lie on them."""
+    spans = []
+    for output in range(max(0, (length + 2 * padding - dilation * (taps - 1) - 1) // stride + 1)):
+        begin = output * stride - padding  # where the first tap lies
+        first = max(0, -(begin // dilation))  # the first tap that is not before the map
+        last = min(taps, -((begin - length) // dilation))  # the first that is behind it
+        first = min(first, last)
+        start = begin + first * dilation
+        spans.append((slice(start, start + (last - first - 1) * dilation + 1, dilation), slice(first, last)))
+    return spans
 
 
 class LiveConv2d(nn.Conv2d):
-    """A convolution that leaves out products with padding where that is a matrix with fewer products.
+    """A convolution that leaves out products with padding on maps where that is worth while.
 
     Parameters, their names and their gradients are those of :class:`torch.nn.Conv2d`: a tap that meets padding alone
     has a gradient of zero and decays like any other weight. Groups and padding other than zeros are left to it.
     """
 
+    #: Whether the maps that came last met a single tap.
+    met_one: bool = False
+
+    #: While the kernel is trained tap by tap: the taps, row by row, (O, I) each, in the memory of ``weight``.
+    leaves: tuple[nn.Parameter, ...] | None = None
+
     def forward(self, maps: Tensor) -> Tensor:
         """(M, in_channels, h, w) to (M, out_channels, h', w'), in the dtype of an active autocast."""
         taps = self._taps(maps)
+        self.met_one = taps is not None and [window.products for window in taps.windows] == [1]
+        weight: Tensor = self.weight
+        if self.leaves is not None and taps is not None and self.met_one:
+            (window,) = taps.windows
+            row, column = (tap.start for tap in window.taps)
+            weight = self.leaves[row * self.kernel_size[1] + column][:, :, None, None]
+            taps = Taps((1, 1), (Window(window.rows, window.columns, (slice(0, 1), slice(0, 1))),))
+        elif self.leaves is not None:
+            weight = torch.stack(self.leaves, dim=2).view(*self.weight.shape)
         if taps is None:
-            return super().forward(maps)
+            return cast(Tensor, self._conv_forward(maps, weight, self.bias))
         kind = maps.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else maps.dtype
         with torch.autocast(kind, enabled=False):
-            output = cast(Tensor, _MapProduct.apply(maps.to(dtype), self.weight, taps))
+            output = cast(Tensor, _WindowProducts.apply(maps.to(dtype), weight, taps))
             return output if self.bias is None else output + self.bias.to(dtype).view(1, -1, 1, 1)
 
     def _taps(self, maps: Tensor) -> Taps | None:
-        """The taps to compute with, or None where the ordinary convolution does no more than they would."""
+        """The taps to compute with, or None where the ordinary convolution is as good."""
         if self.groups != 1 or self.padding_mode != "zeros" or isinstance(self.padding, str) or maps.ndim != 4:
             return None
-        kernel = self.kernel_size
-        # Cheap to tell for the large maps, which are most: what is not smaller than the kernel is dense already.
-        if maps.shape[2] * maps.shape[3] > 4 * kernel[0] * kernel[1]:
-            return None
         size = (maps.shape[2], maps.shape[3])
-        taps = live_taps(size, kernel, self.stride, cast(tuple[int, int], self.padding), self.dilation)
-        positions = taps.outputs[0] * taps.outputs[1]
-        worth = positions == 1 or len(taps.inputs) < kernel[0] * kernel[1]
-        return taps if worth and positions and taps.inputs else None
+        taps = live_taps(size, self.kernel_size, self.stride, cast(tuple[int, int], self.padding), self.dilation)
+        products = [window.products for window in taps.windows]
+        spared = sum(products) < len(products) * self.kernel_size[0] * self.kernel_size[1]
+        worth = len(products) == 1 or (1 < len(products) <= MOST_POSITIONS and spared)
+        return taps if worth and min(products) > 0 else None
 
 
-class _MapProduct(torch.autograd.Function):
-    """The product of a whole map with the matrix that its kernel comes to, and its gradients."""
+class _WindowProducts(torch.autograd.Function):
+    """A matrix product for each output position, and its gradients."""
 
     @staticmethod
     def forward(ctx: Any, maps: Tensor, weight: Tensor, taps: Taps) -> Tensor:
         """(M, I, h, w) with a kernel (O, I, kh, kw) to (M, O, h', w'), channels last in memory."""
-        rows = _rows(maps, taps)
-        matrix = _matrix(weight, taps, maps.dtype)
-        ctx.save_for_backward(rows, matrix)
-        ctx.taps, ctx.weight, ctx.shape = taps, weight.detach(), maps.shape
-        height, width = taps.outputs
-        return (rows @ matrix.t()).view(len(rows), height, width, -1).permute(0, 3, 1, 2)
+        last = maps.permute(0, 2, 3, 1)
+        output = maps.new_empty(len(maps), len(taps.windows), weight.shape[0])
+        saved: list[Tensor] = []
+        # Rounded once where windows share taps; where most taps are dead, only those that are not.
+        kernel = weight.to(maps.dtype) if len(taps.windows) > 1 else weight
+        for number, window in enumerate(taps.windows):
+            seen = last[:, window.rows, window.columns].reshape(len(maps), -1)  # (M, taps x I)
+            matrix = _kernel(kernel, window).to(maps.dtype).reshape(len(weight), -1)  # (O, taps x I)
+            output[:, number] = seen @ matrix.t()
+            saved += [seen, matrix]
+        ctx.save_for_backward(*saved)
+        ctx.taps, ctx.shape, ctx.weight = taps, maps.shape, weight.detach()
+        return output.view(len(maps), *taps.size, -1).permute(0, 3, 1, 2)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        rows, matrix = ctx.saved_tensors
-        taps: Taps = ctx.taps
-        gradient = gradients[0].permute(0, 2, 3, 1).reshape(len(rows), -1)  # (M, outputs x O)
+        saved: tuple[Tensor, ...] = ctx.saved_tensors
+        count, channels, height, width = ctx.shape
+        windows: tuple[Window, ...] = ctx.taps.windows
+        last = gradients[0].permute(0, 2, 3, 1).reshape(count, len(windows), -1)  # (M, outputs, O)
+        # What several windows share is summed in the weight's precision, as inside one convolution.
         of_maps = of_weight = None
         if ctx.needs_input_grad[0]:
-            of_maps = _maps(gradient @ matrix, taps, ctx.shape)
+            of_maps = ctx.weight.new_zeros(count, height, width, channels)
+            for number, window in enumerate(windows):
+                part = of_maps[:, window.rows, window.columns]
+                part += (last[:, number] @ saved[2 * number + 1]).view_as(part)
+            of_maps = of_maps.to(last.dtype).permute(0, 3, 1, 2)
         if ctx.needs_input_grad[1]:
-            of_weight = _kernel(gradient.t() @ rows, taps, ctx.weight)
+            of_weight = torch.zeros_like(ctx.weight)
+            for number, window in enumerate(windows):
+                part = _kernel(of_weight, window)
+                part += (last[:, number].t() @ saved[2 * number]).to(part.dtype).view_as(part)
         return of_maps, of_weight, None
 
 
-def _rows(maps: Tensor, taps: Taps) -> Tensor:
-    """The positions that count, one after the other: (M, I, h, w) to (M, inputs x I)."""
-    count, height, width = maps.shape[0], *maps.shape[2:]
-    last = maps.permute(0, 2, 3, 1)
-    if len(taps.inputs) == height * width:
-        return last.reshape(count, -1)
-    return torch.cat([last[:, row, column] for row, column in taps.inputs], dim=1)
-
-
-def _maps(rows: Tensor, taps: Taps, shape: torch.Size) -> Tensor:
-    """The reverse of ``_rows``; positions that nothing sees get zeros."""
-    count, channels, height, width = shape
-    if len(taps.inputs) == height * width:
-        return rows.view(count, height, width, channels).permute(0, 3, 1, 2)
-    last = rows.new_zeros(count, height, width, channels)
-    for (row, column), block in zip(taps.inputs, torch.split(rows, channels, dim=1), strict=True):
-        last[:, row, column] = block
-    return last.permute(0, 3, 1, 2)
-
-
-def _matrix(weight: Tensor, taps: Taps, dtype: torch.dtype) -> Tensor:
-    """(O, I, kh, kw) to (outputs x O, inputs x I)."""
-    outputs, inputs = taps.outputs[0] * taps.outputs[1], len(taps.inputs)
-    make = torch.empty if len(taps.blocks) == outputs * inputs else torch.zeros
-    matrix = make(outputs, weight.shape[0], inputs, weight.shape[1], dtype=dtype, device=weight.device)
-    for place, seen, row, column in taps.blocks:
-        matrix[place, :, seen] = weight[:, :, row, column]
-    return matrix.view(outputs * weight.shape[0], inputs * weight.shape[1])
-
-
-def _kernel(matrix: Tensor, taps: Taps, weight: Tensor) -> Tensor:
-    """The reverse of ``_matrix``: each tap is the sum of the blocks that it gave, taken in the weight's precision."""
-    outputs, inputs = taps.outputs[0] * taps.outputs[1], len(taps.inputs)
-    blocks = matrix.view(outputs, weight.shape[0], inputs, weight.shape[1]).to(weight.dtype)
-    kernel = torch.zeros_like(weight) if taps.dead else torch.empty_like(weight)
-    begun: set[tuple[int, int]] = set()
-    for place, seen, row, column in taps.blocks:
-        if (row, column) in begun:
-            kernel[:, :, row, column] += blocks[place, :, seen]
-        else:
-            kernel[:, :, row, column] = blocks[place, :, seen]
-            begun.add((row, column))
-    return kernel
+def _kernel(weight: Tensor, window: Window) -> Tensor:
+    """The taps of a kernel (O, I, kh, kw) that lie on the map, a view (O, rows, columns, I)."""
+    return weight.permute(0, 2, 3, 1)[:, window.taps[0], window.taps[1]]
 
 
 def skip_padding(modules: Iterable[nn.Module]) -> None:
@@ -180,6 +173,29 @@ def skip_padding(modules: Iterable[nn.Module]) -> None:
     for module in modules:
         if type(module) is nn.Conv2d:
             module.__class__ = LiveConv2d
+
+
+@contextlib.contextmanager
+def trained_by_tap(modules: Iterable[nn.Module]) -> Iterator[dict[Tensor, tuple[nn.Parameter, ...]]]:
+    """Inside, kernels of which a single tap was met get no gradient as a whole: each of their taps does.
+
+    For training without weight decay, where a tap that meets padding alone never moves. Of ResNet18's 11 million
+    weights on 32 x 32 pixels 6 million are such: as a part of their kernels they would be given zeros, and stepped,
+    with two moments each. Yields the taps of each such kernel, which share its memory. Should a later map meet more
+    taps, these begin as any parameter that joins.
+    """
+    split = [module for module in modules if isinstance(module, LiveConv2d) and module.met_one]
+    for module in split:
+        high, wide = module.kernel_size
+        # Tap by tap in memory too: a fused optimiser steps what is contiguous.
+        module.weight.data = module.weight.data.permute(2, 3, 0, 1).contiguous().permute(2, 3, 0, 1)
+        weight = module.weight.detach()
+        module.leaves = tuple(nn.Parameter(weight[:, :, row, column]) for row in range(high) for column in range(wide))
+    try:
+        yield {module.weight: module.leaves for module in split if module.leaves is not None}
+    finally:
+        for module in split:
+            module.leaves = None
 
 
 def keep_padding(modules: Iterable[nn.Module]) -> None:

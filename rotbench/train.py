@@ -8,12 +8,12 @@ from __future__ import annotations
 import functools
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rotbench.device import autocast
 from rotbench.feed import Feed
@@ -24,7 +24,8 @@ from rotbench.proof import epoch_proof, frozen_buffers, gradient_proof
 from rotbench.schedule import lr_factor
 from rotbench.settings import TrainSettings
 from rotbench.streams import drawing
-from rotbench.tasks import Targets, Task
+from rotbench.taps import trained_by_tap
+from rotbench.tasks import Classification, Targets, Task
 
 HEARTBEAT_SECONDS = 1.0
 
@@ -58,13 +59,15 @@ class Trained:
     """A finished training: a row an epoch, and the names of the parameters that some epoch trained.
 
     ``moved_while_frozen``: the most that any value of a tensor moved in an epoch in which the tensor was frozen.
-    ``images_per_second`` counts training views over training time, without evaluation.
+    ``images_per_second`` counts training views over training time, without evaluation. ``outputs``: what a classifier
+    said of the test images after the last epoch, (N, classes).
     """
 
     history: tuple[Row, ...]
     ever_trained: frozenset[str]
     images_per_second: float
     moved_while_frozen: Mapping[str, float]
+    outputs: Tensor | None = None
 
 
 def phases_of(policy: Any, epochs: int) -> list[Phase]:
@@ -117,6 +120,24 @@ def fit(
     that was not scored has None. Raises :class:`Diverged`, and :class:`~rotbench.proof.Unproven` at the end of an epoch
     in which something frozen moved or no gradient reached a stage that is trained.
     """
+    # Decay moves taps that nothing else moves, so with it kernels are trained as a whole.
+    with trained_by_tap(() if settings.weight_decay else network.modules()) as taps:
+        stepped = {name: taps.get(tensor, (tensor,)) for name, tensor in named_parameters(network).items()}
+        return _fit(network, feed, policy, settings, precision, report, resume, keep, stepped)
+
+
+def _fit(
+    network: Network,
+    feed: Feed,
+    policy: Any,
+    settings: TrainSettings,
+    precision: str,
+    report: Report,
+    resume: Snapshot | None,
+    keep: Keep,
+    stepped: Mapping[str, tuple[nn.Parameter, ...]],
+) -> Trained:
+    """``stepped``: what the optimiser is given for each parameter, the tensor itself or its parts."""
     device = feed.pixels.device.type
     parameters, tensors = parameters_of(network), named_parameters(network)
     scaler = torch.amp.GradScaler(device, enabled=precision == "fp16")
@@ -132,11 +153,13 @@ def fit(
         feed.seen.logical_or_(resume.states.get("seen", feed.seen).to(feed.seen.device))
     everything = {**tensors, **running_statistics(network)}
     prefix = Prefix(network, feed, precision)
+    # What is said after the last epoch is kept of a classifier alone: other tasks may answer with whole images.
+    said: list[Tensor] | None = [] if isinstance(feed.task.plugin, Classification) else None
     for phase in phases_of(policy, settings.epochs):
         if phase.last <= done:
             continue
         optimizer = Optimizer(
-            list(tensors.values()),
+            [part for parts in stepped.values() for part in parts],
             settings.optimizer,
             lr=settings.lr,
             weight_decay=settings.weight_decay,
@@ -154,8 +177,7 @@ def fit(
                 name: everything[name].detach().clone() for name in sorted(frozen | frozen_buffers(everything, frozen))
             }
             ever_trained |= trained
-            for name, tensor in tensors.items():
-                tensor.requires_grad_(name in trained)
+            _require_gradients(tensors, stepped, trained)
             freeze_batchnorm(network, frozen, policy.batchnorm)
             prefix = prefix.with_frozen(frozen, policy.batchnorm)
 
@@ -177,7 +199,8 @@ def fit(
             with drawing(feed.seed, "noise", feed.kind, epoch):  # for a head with dropout
                 means, views = _train_epoch(network, feed, prefix, epoch, optimizer, scaler, rate, precision, report)
             # Here, so that a leak or a head that is cut off costs one epoch and not all of them.
-            gradient_proof(policy.name, chosen, [name for name in trained if tensors[name].grad is None])
+            unreached = [name for name in trained if all(part.grad is None for part in stepped[name])]
+            gradient_proof(policy.name, chosen, unreached)
             for name, change in epoch_proof(policy.name, policy.batchnorm, epoch, held, everything).items():
                 moved[name] = max(moved.get(name, 0.0), change)
             training_seconds += time.monotonic() - began
@@ -191,9 +214,8 @@ def fit(
                 )
             # Where a choice is made on validation images the test set is looked at once, at the end.
             if test_each_epoch or epoch == settings.epochs:
-                row |= _scores(
-                    "test", evaluate(network, feed.task, prefix.test_batches(), precision, prefix.depth), epoch
-                )
+                batches, kept = prefix.test_batches(), said if epoch == settings.epochs else None
+                row |= _scores("test", evaluate(network, feed.task, batches, precision, prefix.depth, kept), epoch)
             else:
                 row |= {"test_loss": None, "test_accuracy": None}
             row |= {"lr": rate(feed.updates - 1), "seconds": time.monotonic() - began}
@@ -203,7 +225,16 @@ def fit(
                 parts = {"network": network, "optimizer": optimizer, "scaler": scaler}
                 reached = (epoch, tuple(history), frozenset(ever_trained), views_seen, training_seconds)
                 keep(epoch, functools.partial(_snapshot, *reached, dict(moved), feed.seen, parts))
-    return Trained(tuple(history), frozenset(ever_trained), views_seen / training_seconds, moved)
+    outputs = torch.cat(said) if said else None
+    return Trained(tuple(history), frozenset(ever_trained), views_seen / training_seconds, moved, outputs)
+
+
+def _require_gradients(
+    tensors: Mapping[str, nn.Parameter], stepped: Mapping[str, tuple[nn.Parameter, ...]], trained: Collection[str]
+) -> None:
+    for name, tensor in tensors.items():
+        for part in (tensor, *stepped[name]):
+            part.requires_grad_(name in trained)
 
 
 def _snapshot(
@@ -274,11 +305,17 @@ def _scores(part: str, means: Means, epoch: int) -> Row:
 
 @torch.no_grad()
 def evaluate(
-    network: Network, task: Task, batches: Iterable[tuple[Tensor, Targets]], precision: str, depth: int = 0
+    network: Network,
+    task: Task,
+    batches: Iterable[tuple[Tensor, Targets]],
+    precision: str,
+    depth: int = 0,
+    said: list[Tensor] | None = None,
 ) -> Means:
     """Loss and score on batches of views and targets, the network in eval mode.
 
-    Instead of views there may be what the first ``depth`` stages make of them.
+    Instead of views there may be what the first ``depth`` stages make of them. A list ``said`` is given the outputs of
+    each batch.
     """
     network.eval()
     losses: list[Tensor] = []
@@ -288,23 +325,17 @@ def evaluate(
         with autocast(views.device.type, precision):
             outputs = network(views, depth)
         losses.append(task.loss(outputs, targets))
+        if said is not None:
+            said.append(outputs)
         views_in.append(len(views))
         scores.append(task.score(outputs, targets))
     return _means(torch.stack(losses).double().cpu(), views_in, scores)
 
 
-@torch.no_grad()
-def predict(network: Network, feed: Feed, precision: str) -> tuple[Tensor, Tensor]:
-    """Of a classifier: the class given to each test image, int64 (N,), and its probability, float32 (N,)."""
-    network.eval()
-    predicted, confidence = [], []
-    for views, _ in feed.test_batches():
-        with autocast(views.device.type, precision):
-            outputs = network(views)
-        top = outputs.softmax(1).max(1)
-        predicted.append(top.indices.cpu())
-        confidence.append(top.values.cpu())
-    return torch.cat(predicted), torch.cat(confidence)
+def answers(outputs: Tensor) -> tuple[Tensor, Tensor]:
+    """Of a classifier's outputs (N, classes): the class given to each image, int64 (N,), and its probability (N,)."""
+    top = outputs.float().softmax(1).max(1)
+    return top.indices.cpu(), top.values.cpu()
 
 
 def _means(losses: Tensor, views: Sequence[int], scores: Sequence[Tensor]) -> Means:

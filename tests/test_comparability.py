@@ -202,7 +202,7 @@ def test_every_setting_and_surrounding_has_been_a_confound() -> None:
     tried = {name for name, *_ in CONFOUNDS}
     everything = {*recipe.PLAIN, *recipe.JOINT, *recipe.SURROUNDINGS}
     assert everything | {"stem", "updates", "freeze", "precision", "code or data"} == tried
-    assert (len(tried), len(CONFOUNDS)) == (23, 30)
+    assert (len(tried), len(CONFOUNDS)) == (24, 31)
 
 
 def test_sides_that_differ_in_the_axis_alone_are_quiet() -> None:

@@ -107,6 +107,7 @@ ORDER = [
     "streams",
     "data",
     "census",
+    "mapped",
     "device",
     "taps",
     "models",
