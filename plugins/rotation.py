@@ -40,7 +40,7 @@ class Rotation:
         if self.turns == "all":
             targets = torch.arange(4, device=images.device).repeat_interleave(len(images))
             return turned.flatten(0, 1), targets
-        targets = torch.randint(4, (len(images),), generator=generator).to(images.device)
+        targets = torch.randint(4, (len(images),), generator=generator).to(images.device, non_blocking=True)
         return turned[targets, torch.arange(len(images), device=images.device)], targets
 
     def evaluation_batches(self, images: Tensor, generator: Generator) -> Iterator[tuple[Tensor, Tensor]]:

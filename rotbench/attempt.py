@@ -21,6 +21,7 @@ from rotbench.architecture import Sized
 from rotbench.census import class_counts
 from rotbench.checkpoint import Schedule
 from rotbench.cost import training_cost
+from rotbench.device import tf32
 from rotbench.feed import EVALUATION_BATCH
 from rotbench.models import (
     Network,
@@ -105,6 +106,7 @@ def perform(
         "data": _data_proof(record["fingerprint"], ready),
         "backbone_sha256": state_sha256(final),
         "threads": torch.get_num_threads(),
+        "tf32": tf32(ready.device),
         "epochs": train.epochs,
         "updates": ready.feed.updates * train.epochs,
     }

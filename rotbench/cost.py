@@ -6,7 +6,8 @@ forward pass, and a gradient that is not computed costs nothing.
 
 torch's counter, which does it, does not see what is no such product: BatchNorm, ReLU, pooling, residual additions,
 biases, softmax, resizing. Nor is counted what is no part of such a step: the optimiser's own arithmetic, augmentation
-and the making of views, evaluation, what an init computes.
+and the making of views, evaluation, what an init computes. What is counted is what the method asks for: that
+:mod:`rotbench.taps` leaves out products with padding and :mod:`rotbench.prefix` remembers maps saves time and no FLOPs.
 """
 
 from __future__ import annotations

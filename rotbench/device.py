@@ -35,6 +35,16 @@ def choose_precision(asked: str, device: str) -> str:
     return "fp32"
 
 
+def tf32(device: str) -> dict[str, str] | None:
+    """How a GPU multiplies float32, for matrices and for convolutions, as torch calls it; None for other devices."""
+    if not device.startswith("cuda"):
+        return None
+    return {
+        "matmul": str(torch.backends.cuda.matmul.fp32_precision),
+        "convolution": str(torch.backends.cudnn.conv.fp32_precision),  # type: ignore[attr-defined]
+    }
+
+
 def autocast(device: str, precision: str) -> AbstractContextManager[Any]:
     """Autocast to the precision; none for fp32."""
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)

@@ -61,16 +61,16 @@ class Feed:
         drawn = -1
         for batch, (pass_, position) in enumerate(positions):
             if maps is not None:
-                chosen = position.to(device)
+                chosen = position.to(device, non_blocking=True)
                 index = self.subset[chosen]
                 self.seen[index] = True
                 yield maps[chosen], self.labels[index]
                 continue
             if pass_ != drawn:
                 draws = augmentation_draws(len(self.pixels), self.seed, self.kind, epoch, pass_)
-                flip, top, left = (draw.to(device) for draw in (draws.flip, draws.top, draws.left))
+                flip, top, left = (draw.to(device, non_blocking=True) for draw in (draws.flip, draws.top, draws.left))
                 drawn = pass_
-            index = self.subset[position.to(device)]
+            index = self.subset[position.to(device, non_blocking=True)]
             images = self.pixels[index]  # (B, 3, H, W)
             self.seen[index] = True
             if not self.task.augments:

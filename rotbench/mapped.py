@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -59,8 +60,9 @@ def lay_out(folder: Path, name: str, counted: Counted) -> None:
         "std": counted.std,
     }
     try:
-        contiguous = {key: tensor.contiguous() for key, tensor in tensors.items()}
-        save_file(contiguous, partial, metadata={"told": json.dumps(told)})
+        # Copies, since parts that are slices of one tensor are refused.
+        apart = {key: tensor.clone(memory_format=torch.contiguous_format) for key, tensor in tensors.items()}
+        save_file(apart, partial, metadata={"told": json.dumps(told)})
         partial.replace(file)
     finally:
         partial.unlink(missing_ok=True)

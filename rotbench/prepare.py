@@ -18,7 +18,10 @@ from rotbench.errors import BadInput, EnvironmentLacking, RotbenchError
 from rotbench.hookspecs import keywords
 from rotbench.registry import PluginReference, load_plugin
 from rotbench.store import leave_error
-from rotbench.system import end_with_parent
+from rotbench.system import end_with_parent, free_bytes
+
+#: Images are laid out for the workers where so many times their size is free.
+ROOM = 4
 
 
 def main(arguments: list[str]) -> int:
@@ -70,7 +73,10 @@ def _lay_out(dataset: Any, entry: Mapping[str, Any], root: str, folder: Path) ->
     name = layout_name(entry["reference"], entry["settings"], root, entry["fingerprint"])
     try:
         if map_images(folder, name) is None:
-            lay_out(folder, name, count(dataset.load(Path(root), "train"), dataset.load(Path(root), "test")))
+            counted = count(dataset.load(Path(root), "train"), dataset.load(Path(root), "test"))
+            # Results need the disk more than this does.
+            if free_bytes(folder) > ROOM * (counted.training.pixels.nbytes + counted.test.pixels.nbytes):
+                lay_out(folder, name, counted)
     except Exception:  # a plugin may raise anything, and the disk may be full
         traceback.print_exc()
 
