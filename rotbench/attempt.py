@@ -90,10 +90,9 @@ def perform(
         trained.moved_while_frozen,
     )
     final = backbone_state(network.backbone)
-    if trained.outputs is None:
-        files = {"backbone.safetensors": save(final)}
-    else:
-        files = {"predictions.safetensors": save(_predictions(ready, trained.outputs))}
+    files = {"backbone.safetensors": save(final)} if record["kind"] == "pretext" else {}
+    if trained.outputs is not None:
+        files["predictions.safetensors"] = save(_predictions(ready, trained.outputs))
     head = {name: tensor for name, tensor in before.items() if name.startswith("fc.")}
     provenance = {
         "start": {**ready.start, "head_sha256": state_sha256(head)},

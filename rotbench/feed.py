@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rotbench.data import augment, augmentation_draws, epoch_batches, normalise, to_unit, updates_per_epoch
 from rotbench.streams import generator
-from rotbench.tasks import Classification, Targets, Task
+from rotbench.tasks import Targets, Task
 
 #: Images to an evaluation batch. Fixed, since another size may give other bits.
 EVALUATION_BATCH = 250
@@ -48,7 +48,7 @@ class Feed:
     @property
     def constant(self) -> bool:
         """Whether a training image is the same view at every epoch: classification without augmentation."""
-        return not self.augment and isinstance(self.task.plugin, Classification)
+        return not self.augment and self.task.is_classification
 
     def training_batches(self, epoch: int, maps: Tensor | None = None) -> Iterator[tuple[Tensor, Targets]]:
         """The ``updates`` batches of an epoch: views, normalised float32 (M, 3, h, w), and the task's targets.

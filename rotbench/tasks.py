@@ -39,6 +39,11 @@ class Task:
         return cast('Literal["pooled", "map"]', getattr(self.plugin, "takes", "pooled"))
 
     @property
+    def is_classification(self) -> bool:
+        """Whether this is the task of downstream runs itself: what is built on it may show images in another way."""
+        return type(self.plugin) is Classification
+
+    @property
     def augments(self) -> bool:
         return bool(getattr(self.plugin, "augments", False))
 

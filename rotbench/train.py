@@ -25,7 +25,7 @@ from rotbench.schedule import lr_factor
 from rotbench.settings import TrainSettings
 from rotbench.streams import drawing
 from rotbench.taps import trained_by_tap
-from rotbench.tasks import Classification, Targets, Task
+from rotbench.tasks import Targets, Task
 
 HEARTBEAT_SECONDS = 1.0
 
@@ -122,111 +122,100 @@ def fit(
     """
     # Decay moves taps that nothing else moves, so with it kernels are trained as a whole.
     with trained_by_tap(() if settings.weight_decay else network.modules()) as taps:
-        stepped = {name: taps.get(tensor, (tensor,)) for name, tensor in named_parameters(network).items()}
-        return _fit(network, feed, policy, settings, precision, report, resume, keep, stepped)
+        device = feed.pixels.device.type
+        parameters, tensors = parameters_of(network), named_parameters(network)
+        # What the optimiser is given for each parameter: the tensor itself or its parts.
+        stepped = {name: taps.get(tensor, (tensor,)) for name, tensor in tensors.items()}
+        scaler = torch.amp.GradScaler(device, enabled=precision == "fp16")
+        test_each_epoch = not len(feed.validation) if settings.test_each_epoch == "auto" else settings.test_each_epoch
+        history: list[Row] = list(resume.history) if resume else []
+        ever_trained: set[str] = set(resume.ever_trained) if resume else set()
+        views_seen, training_seconds = (resume.views_seen, resume.training_seconds) if resume else (0, 0.0)
+        moved: dict[str, float] = dict(resume.moved_while_frozen) if resume else {}
+        done = resume.epoch if resume else 0
+        if resume:
+            network.load_state_dict(resume.states["network"])
+            scaler.load_state_dict(resume.states["scaler"])
+            feed.seen.logical_or_(resume.states.get("seen", feed.seen).to(feed.seen.device))
+        everything = {**tensors, **running_statistics(network)}
+        prefix = Prefix(network, feed, precision)
+        # What is said after the last epoch is kept of a classifier alone: other tasks may answer with whole images.
+        said: list[Tensor] | None = [] if feed.task.is_classification else None
+        for phase in phases_of(policy, settings.epochs):
+            if phase.last <= done:
+                continue
+            optimizer = Optimizer(
+                [part for parts in stepped.values() for part in parts],
+                settings.optimizer,
+                lr=settings.lr,
+                weight_decay=settings.weight_decay,
+                momentum=settings.momentum,
+                nesterov=settings.nesterov,
+            )
+            if resume and done >= phase.first:
+                optimizer.load_state_dict(resume.states["optimizer"])
+            for epoch in range(max(phase.first, done + 1), phase.last + 1):
+                began = time.monotonic()
+                chosen = [p for p in parameters if policy.trainable(p, epoch, settings.epochs)]
+                trained = {parameter.name for parameter in chosen}
+                frozen = tensors.keys() - trained
+                held = {
+                    name: everything[name].detach().clone()
+                    for name in sorted(frozen | frozen_buffers(everything, frozen))
+                }
+                ever_trained |= trained
+                _require_gradients(tensors, stepped, trained)
+                freeze_batchnorm(network, frozen, policy.batchnorm)
+                prefix = prefix.with_frozen(frozen, policy.batchnorm)
 
-
-def _fit(
-    network: Network,
-    feed: Feed,
-    policy: Any,
-    settings: TrainSettings,
-    precision: str,
-    report: Report,
-    resume: Snapshot | None,
-    keep: Keep,
-    stepped: Mapping[str, tuple[nn.Parameter, ...]],
-) -> Trained:
-    """``stepped``: what the optimiser is given for each parameter, the tensor itself or its parts."""
-    device = feed.pixels.device.type
-    parameters, tensors = parameters_of(network), named_parameters(network)
-    scaler = torch.amp.GradScaler(device, enabled=precision == "fp16")
-    test_each_epoch = not len(feed.validation) if settings.test_each_epoch == "auto" else settings.test_each_epoch
-    history: list[Row] = list(resume.history) if resume else []
-    ever_trained: set[str] = set(resume.ever_trained) if resume else set()
-    views_seen, training_seconds = (resume.views_seen, resume.training_seconds) if resume else (0, 0.0)
-    moved: dict[str, float] = dict(resume.moved_while_frozen) if resume else {}
-    done = resume.epoch if resume else 0
-    if resume:
-        network.load_state_dict(resume.states["network"])
-        scaler.load_state_dict(resume.states["scaler"])
-        feed.seen.logical_or_(resume.states.get("seen", feed.seen).to(feed.seen.device))
-    everything = {**tensors, **running_statistics(network)}
-    prefix = Prefix(network, feed, precision)
-    # What is said after the last epoch is kept of a classifier alone: other tasks may answer with whole images.
-    said: list[Tensor] | None = [] if isinstance(feed.task.plugin, Classification) else None
-    for phase in phases_of(policy, settings.epochs):
-        if phase.last <= done:
-            continue
-        optimizer = Optimizer(
-            [part for parts in stepped.values() for part in parts],
-            settings.optimizer,
-            lr=settings.lr,
-            weight_decay=settings.weight_decay,
-            momentum=settings.momentum,
-            nesterov=settings.nesterov,
-        )
-        if resume and done >= phase.first:
-            optimizer.load_state_dict(resume.states["optimizer"])
-        for epoch in range(max(phase.first, done + 1), phase.last + 1):
-            began = time.monotonic()
-            chosen = [p for p in parameters if policy.trainable(p, epoch, settings.epochs)]
-            trained = {parameter.name for parameter in chosen}
-            frozen = tensors.keys() - trained
-            held = {
-                name: everything[name].detach().clone() for name in sorted(frozen | frozen_buffers(everything, frozen))
-            }
-            ever_trained |= trained
-            _require_gradients(tensors, stepped, trained)
-            freeze_batchnorm(network, frozen, policy.batchnorm)
-            prefix = prefix.with_frozen(frozen, policy.batchnorm)
-
-            def rate(step: int, phase: Phase = phase, epoch: int = epoch) -> float:
-                return (
-                    settings.lr
-                    * phase.factor
-                    * lr_factor(
-                        settings.schedule,
-                        epoch - phase.first + step / feed.updates,
-                        phase.last - phase.first + 1,
-                        step_epochs=settings.step_epochs,
-                        gamma=settings.gamma,
-                        milestones=settings.milestones,
-                        warmup_epochs=settings.warmup_epochs,
+                def rate(step: int, phase: Phase = phase, epoch: int = epoch) -> float:
+                    return (
+                        settings.lr
+                        * phase.factor
+                        * lr_factor(
+                            settings.schedule,
+                            epoch - phase.first + step / feed.updates,
+                            phase.last - phase.first + 1,
+                            step_epochs=settings.step_epochs,
+                            gamma=settings.gamma,
+                            milestones=settings.milestones,
+                            warmup_epochs=settings.warmup_epochs,
+                        )
                     )
-                )
 
-            with drawing(feed.seed, "noise", feed.kind, epoch):  # for a head with dropout
-                means, views = _train_epoch(network, feed, prefix, epoch, optimizer, scaler, rate, precision, report)
-            # Here, so that a leak or a head that is cut off costs one epoch and not all of them.
-            unreached = [name for name in trained if all(part.grad is None for part in stepped[name])]
-            gradient_proof(policy.name, chosen, unreached)
-            for name, change in epoch_proof(policy.name, policy.batchnorm, epoch, held, everything).items():
-                moved[name] = max(moved.get(name, 0.0), change)
-            training_seconds += time.monotonic() - began
-            views_seen += views
-            row: Row = {"epoch": epoch, "train_loss": means.loss, "train_accuracy": means.score}
-            if len(feed.validation):
-                row |= _scores(
-                    "validation",
-                    evaluate(network, feed.task, prefix.validation_batches(), precision, prefix.depth),
-                    epoch,
-                )
-            # Where a choice is made on validation images the test set is looked at once, at the end.
-            if test_each_epoch or epoch == settings.epochs:
-                batches, kept = prefix.test_batches(), said if epoch == settings.epochs else None
-                row |= _scores("test", evaluate(network, feed.task, batches, precision, prefix.depth, kept), epoch)
-            else:
-                row |= {"test_loss": None, "test_accuracy": None}
-            row |= {"lr": rate(feed.updates - 1), "seconds": time.monotonic() - began}
-            history.append(row)
-            report(row)
-            if epoch < settings.epochs:
-                parts = {"network": network, "optimizer": optimizer, "scaler": scaler}
-                reached = (epoch, tuple(history), frozenset(ever_trained), views_seen, training_seconds)
-                keep(epoch, functools.partial(_snapshot, *reached, dict(moved), feed.seen, parts))
-    outputs = torch.cat(said) if said else None
-    return Trained(tuple(history), frozenset(ever_trained), views_seen / training_seconds, moved, outputs)
+                with drawing(feed.seed, "noise", feed.kind, epoch):  # for a head with dropout
+                    means, views = _train_epoch(
+                        network, feed, prefix, epoch, optimizer, scaler, rate, precision, report
+                    )
+                # Here, so that a leak or a head that is cut off costs one epoch and not all of them.
+                unreached = [name for name in trained if all(part.grad is None for part in stepped[name])]
+                gradient_proof(policy.name, chosen, unreached)
+                for name, change in epoch_proof(policy.name, policy.batchnorm, epoch, held, everything).items():
+                    moved[name] = max(moved.get(name, 0.0), change)
+                training_seconds += time.monotonic() - began
+                views_seen += views
+                row: Row = {"epoch": epoch, "train_loss": means.loss, "train_accuracy": means.score}
+                if len(feed.validation):
+                    row |= _scores(
+                        "validation",
+                        evaluate(network, feed.task, prefix.validation_batches(), precision, prefix.depth),
+                        epoch,
+                    )
+                # Where a choice is made on validation images the test set is looked at once, at the end.
+                if test_each_epoch or epoch == settings.epochs:
+                    batches, kept = prefix.test_batches(), said if epoch == settings.epochs else None
+                    row |= _scores("test", evaluate(network, feed.task, batches, precision, prefix.depth, kept), epoch)
+                else:
+                    row |= {"test_loss": None, "test_accuracy": None}
+                row |= {"lr": rate(feed.updates - 1), "seconds": time.monotonic() - began}
+                history.append(row)
+                report(row)
+                if epoch < settings.epochs:
+                    parts = {"network": network, "optimizer": optimizer, "scaler": scaler}
+                    reached = (epoch, tuple(history), frozenset(ever_trained), views_seen, training_seconds)
+                    keep(epoch, functools.partial(_snapshot, *reached, dict(moved), feed.seen, parts))
+        outputs = torch.cat(said) if said else None
+        return Trained(tuple(history), frozenset(ever_trained), views_seen / training_seconds, moved, outputs)
 
 
 def _require_gradients(

@@ -29,9 +29,9 @@ def trained(made: Network, fed: Feed, precision: str, policy: Below) -> Trained:
     return fit(made, fed, policy, TrainSettings(epochs=2, lr=0.001), precision=precision, report=lambda row: None)
 
 
-def test_fp32_on_a_gpu_is_fp32_on_a_processor_but_for_rounding() -> None:
+def test_fp32_on_a_gpu_is_fp32_on_a_processor_but_for_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
     here, there = network(), network().to("cuda")
-    setattr(torch.backends, "fp32_precision", "ieee")  # noqa: B010
+    monkeypatch.setattr(torch.backends, "fp32_precision", "ieee")
     on_cpu, on_cuda = trained(here, feed(), "fp32", Below()), trained(there, on_gpu(feed()), "fp32", Below())
     for one, other in zip(on_cpu.history, on_cuda.history, strict=True):
         assert one["train_loss"] == pytest.approx(other["train_loss"], rel=1e-2)

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Generator, Tensor, nn
 
 from rotbench import prefix
 from rotbench.hookspecs import BatchNorm, Parameter
 from rotbench.models import Network, named_parameters
 from rotbench.prefix import frozen_depth
+from rotbench.tasks import Classification, Task
 from tests.test_train import Below, feed, network, tensors, trained
 
 
@@ -116,3 +117,20 @@ def test_images_that_were_only_remembered_count_as_seen() -> None:
     fed = replace(feed(24, 12, augment=()), subset=torch.arange(16), updates=2)
     trained(network(), fed, Head(), epochs=2)
     assert fed.seen.nonzero().flatten().tolist() == list(range(16))
+
+
+def test_a_task_built_on_classification_is_shown_anew_at_every_step() -> None:
+    """A plugin may derive from it and turn images at random: nothing of that may be remembered."""
+
+    @dataclass(frozen=True)
+    class Turning(Classification):
+        def make_batch(self, images: Tensor, generator: Generator, *, labels: Tensor) -> tuple[Tensor, Tensor]:
+            return images.flip(2 + int(torch.randint(2, (1,), generator=generator))), labels
+
+    plain = feed(24, 12, augment=())
+    derived = replace(plain, task=Task(Turning()))
+    assert (plain.constant, derived.constant) == (True, False)
+    made = network()
+    sizes = images_through(made, "layer3")
+    assert trained(made, derived, Head(), epochs=3).outputs is None
+    assert sum(sizes) == 3 * 24 + 24

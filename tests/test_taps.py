@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import itertools
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +13,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from rotbench.driver import surroundings
 from rotbench.models import Network, build_backbone, named_parameters
 from rotbench.optimizer import Optimizer
+from rotbench.plan import make_plan
+from rotbench.registry import load_registry
+from rotbench.setup import set_up
+from rotbench.store import run_record
+from rotbench.study import read_study
 from rotbench.taps import LiveConv2d, keep_padding, live_taps, skip_padding, trained_by_tap
 
 
@@ -230,3 +238,19 @@ def test_the_optimiser_steps_a_tensor_with_gaps_in_memory_and_nothing_in_them() 
     parameter.grad = torch.full((4, 2), 0.5)
     optimizer.step(torch.amp.GradScaler("cpu", enabled=False))
     assert torch.equal(memory, torch.tensor([[0.5, 0.5, 1.0, 1.0]] * 4))
+
+
+@pytest.mark.parametrize("skip", [True, False])
+def test_the_setting_switches_it_off(tmp_path: Path, skip: bool) -> None:
+    (tmp_path / "study.toml").write_text(
+        'title = "Padding"\nseeds = 1\n[dataset]\nname = "digits"\n[train]\nepochs = 1\n'
+        f'skip_padding = {str(skip).lower()}\n[[matrix]]\ninit = ["random"]\nfreeze = ["none"]\n'
+    )
+    study, faults = read_study(tmp_path / "study.toml")
+    plan = make_plan(study, faults, load_registry(shipped_only=True), tmp_path)
+    (run,) = plan.runs
+    request = {"run": run_record(run), "plugins": [asdict(one) for one in run.plugins], **surroundings(plan, "cpu")}
+    ready = set_up(request, None)
+    assert {type(one) for one in ready.network.modules() if isinstance(one, nn.Conv2d)} == {
+        LiveConv2d if skip else nn.Conv2d
+    }
