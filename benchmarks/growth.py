@@ -44,7 +44,7 @@ name = "cifar10"
 epochs = 3
 updates = "epochs"
 test_each_epoch = false
-validation = 0.001
+validation = 0.01
 [[matrix]]
 init = ["random"]
 freeze = ["none"]

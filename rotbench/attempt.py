@@ -33,7 +33,7 @@ from rotbench.models import (
 )
 from rotbench.pictures import pictures
 from rotbench.proof import freeze_proof, label_proof
-from rotbench.setup import Setup, set_up
+from rotbench.setup import Setup, backbone_file, set_up
 from rotbench.store import read_manifest, read_verified, to_json
 from rotbench.tasks import chance
 from rotbench.train import Snapshot, Trained, answers, fit
@@ -62,13 +62,25 @@ def perform(
     :class:`~rotbench.checkpoint.Stopped`.
     """
     record = request["run"]
+    keeps = record.get("keeps", [])
     snapshot = read_snapshot(store / "attempts" / request["resume"]) if request.get("resume") else None
+    if snapshot is not None and any(epoch <= snapshot.epoch and epoch not in snapshot.kept for epoch in keeps):
+        snapshot = None  # it was made before these weights were asked for, and is past them
     ready = set_up(request, store, snapshot)
     network, loaded, train = ready.network, ready.loaded, ready.train
     before = _tensors(network)
     if snapshot is not None:
         resumed(snapshot.history)
-    size = sum(tensor.numel() * tensor.element_size() for tensor in before.values())
+    kept = dict(snapshot.kept) if snapshot is not None else {}
+
+    def keep(epoch: int, take: Callable[[], Snapshot]) -> None:
+        if epoch in keeps:
+            kept[epoch] = backbone_state(network.backbone)
+        size = (STATE_FACTOR + len(kept)) * sum(_bytes(tensor) for tensor in before.values())
+        schedule.epoch_ended(
+            epoch, size, lambda: snapshot_files(replace(take(), calibration=ready.calibration, kept=kept))
+        )
+
     trained = fit(
         network,
         ready.feed,
@@ -77,9 +89,7 @@ def perform(
         precision=ready.precision,
         report=report,
         resume=snapshot,
-        keep=lambda epoch, take: schedule.epoch_ended(
-            epoch, STATE_FACTOR * size, lambda: snapshot_files(replace(take(), calibration=ready.calibration))
-        ),
+        keep=keep,
     )
     freeze = freeze_proof(
         ready.policy.name,
@@ -90,7 +100,9 @@ def perform(
         trained.moved_while_frozen,
     )
     final = backbone_state(network.backbone)
-    files = {"backbone.safetensors": save(final)} if record["kind"] == "pretext" else {}
+    files = {backbone_file(epoch): save(dict(state)) for epoch, state in kept.items()}
+    if record["kind"] == "pretext":
+        files[backbone_file()] = save(final)
     if trained.outputs is not None:
         files["predictions.safetensors"] = save(_predictions(ready, trained.outputs))
     head = {name: tensor for name, tensor in before.items() if name.startswith("fc.")}
@@ -175,7 +187,7 @@ def _phases(ready: Setup) -> list[dict[str, Any]]:
 def snapshot_files(snapshot: Snapshot) -> dict[str, bytes]:
     """A snapshot as the files of a checkpoint."""
     buffer = io.BytesIO()
-    torch.save(snapshot.states, buffer)
+    torch.save({**snapshot.states, "kept": dict(snapshot.kept)}, buffer)
     told = {
         "epoch": snapshot.epoch,
         "history": list(snapshot.history),
@@ -200,11 +212,16 @@ def read_snapshot(folder: Path) -> Snapshot:
         ever_trained=frozenset(told["ever_trained"]),
         views_seen=told["views_seen"],
         training_seconds=told["training_seconds"],
+        kept=states.pop("kept", {}),
         states=states,
         # What an earlier version saved has neither, and is gone on from all the same.
         moved_while_frozen=told.get("moved_while_frozen", {}),
         calibration=told.get("calibration"),
     )
+
+
+def _bytes(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
 
 
 def _tensors(network: Network) -> dict[str, Tensor]:

@@ -107,8 +107,8 @@ def run(
     check_store(plan, store)
     existed = store.folder.exists()
     store.create()
-    outlook = Outlook(plan.runs, known_paces(store, orders.device), orders.jobs)
-    screen = watcher(plan.runs, outlook, quiet=quiet, verbose=verbose)
+    outlook = Outlook(plan.everything, known_paces(store, orders.device), orders.jobs)
+    screen = watcher(plan.everything, outlook, quiet=quiet, verbose=verbose)
     with store_lock(store.folder) as left:
         if left:
             screen.note(left)
@@ -171,7 +171,7 @@ def show_plan(invocation: Invocation, *, measure: bool, every_run: bool, as_json
     made, store = invocation.plan(), invocation.store
     jobs = invocation.count_jobs(made.study.resources)
     check_store(made, store)
-    standing = standings(store, [run_record(run) for run in made.runs])
+    standing = standings(store, [run_record(run) for run in made.everything])
     orders = Orders(jobs, retry_failed=invocation.retry_failed, rerun_stale=invocation.rerun_stale)
     todo = agenda(made, standing, orders)
     waiting = todo.train
@@ -187,9 +187,10 @@ def show_plan(invocation: Invocation, *, measure: bool, every_run: bool, as_json
     price = study_price(waiting, paces, jobs)
     without_matched = study_price([run for run in waiting if MATCHED not in run.variant], paces, jobs)
     if as_json:
-        rows = plan_rows(made, standing, paces, waiting)
+        rows = plan_rows(made, made.runs, standing, paces, waiting)
+        probes = plan_rows(made, made.probes, standing, paces, waiting)
         estimate = asdict(price) if price else None
-        click.echo(json.dumps({"runs": rows, "estimate": estimate, "jobs": jobs}, indent=1))
+        click.echo(json.dumps({"runs": rows, "probes": probes, "estimate": estimate, "jobs": jobs}, indent=1))
         return
     for line in plan_heading(made, store.folder):
         click.echo(line)

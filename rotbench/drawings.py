@@ -10,7 +10,10 @@ from rotbench import canvas, compare, figures, inference, sweep
 from rotbench.compare import Results, as_written
 from rotbench.contrast import Contrast, Variant, VariantSummary
 from rotbench.curve import scored_part
+from rotbench.labels import AXIS as LABELS
+from rotbench.labels import label_lines
 from rotbench.partner import MATCHED, filled, matches_all
+from rotbench.probes import ProbeRow, probe_rows
 from rotbench.transfer import transfers
 from rotbench.tuning import Side, tuned_sides
 from rotbench.views import View, draws_bands, seed_lines, views
@@ -21,6 +24,7 @@ NAMES = (
     "finals",
     "differences",
     "tuning",
+    "labels",
     "curves",
     "curves-images",
     "curves-seconds",
@@ -29,10 +33,18 @@ NAMES = (
     "curves-train-loss",
     "pretexts",
     "transfer",
+    "probes",
+    "probes-epochs",
 )
 
 #: A panel of curves has at most this many variants where an axis is left to part them by.
 MOST_IN_A_PANEL = 8
+
+#: Beside what probes tell over pretraining, so many variants that were trained from its end are shown at most.
+MOST_TRAINED = 6
+
+#: The kinds of probe, by what a stage's scores call them.
+PROBES = {"linear": "Linear probe", "knn": "Nearest neighbours"}
 
 #: What is said beside a contrast's label of the partner that it has.
 COMPARISONS = {
@@ -70,6 +82,8 @@ def drawings(
             faint=summary.diverged or summary.n < summary.planned,
             baseline=partners.get(as_written(summary.variant)),
             is_baseline=_is_baseline(study, summary.variant),
+            predicted=_predicted(study, summary),
+            thresholds=_references(study, summary.variant, at_least=True),
         )
         for summary in summaries
         if summary.estimate is not None
@@ -98,6 +112,11 @@ def drawings(
     if tried:
         drawn["tuning"] = sweep.sweeps("tuning", "Test accuracy by tuned setting", tried)
 
+    labelled = label_panels(results, summaries, styles)
+    if labelled:
+        title = "Test accuracy by the number of labels"
+        drawn["labels"] = sweep.sweeps("labels", title, labelled, alone=False)
+
     for view in views(results):
         panels = curve_panels(results, variants, styles, keys, view)
         first = view.name == "curves"
@@ -110,6 +129,14 @@ def drawings(
     if clouds:
         title = "Pretext score and the accuracy of what starts from it"
         drawn["transfer"] = figures.clouds("transfer", title, clouds, "test accuracy")
+    probed = [row for row in probe_rows(results) if row.stages]
+    if probed:
+        title = "What probes read off each stage"
+        drawn["probes"] = sweep.sweeps("probes", title, stage_panels(probed, variants, styles), alone=False)
+    grown = pretraining_panels(probed, summaries)
+    if grown:
+        title = "Probe accuracy over pretraining"
+        drawn["probes-epochs"] = sweep.sweeps("probes-epochs", title, grown, alone=False)
     return drawn
 
 
@@ -228,6 +255,101 @@ def sweep_panels(sides: Sequence[Side]) -> list[sweep.SweepPanel]:
     ]
 
 
+def label_panels(
+    results: Results, summaries: Sequence[VariantSummary], styles: Mapping[str, int]
+) -> list[sweep.SweepPanel]:
+    """Accuracies by labels: a panel what variants set besides their init, a line an init, published ones beside it."""
+    lines = label_lines(results, summaries)
+    if not lines:
+        return []
+    variants = [{key: value for key, value in line.variant.items() if key != LABELS} for line in lines]
+    inits, conditions = variant_labels(variants, besides_init(variants)), variant_labels(variants, ("init",))
+    names = list(dict.fromkeys(inits.values()))
+    panels: dict[str, list[sweep.SweepLine]] = {}
+    for place, (line, variant) in enumerate(zip(lines, variants, strict=True)):
+        name = inits[as_written(variant)]
+        own = panels.setdefault(conditions[as_written(variant)], [])
+        own.append(sweep.SweepLine(f"l{place}", name, names.index(name), tuple(sweep.Point(*at) for at in line.points)))
+        for number, (who, curve) in enumerate(line.published):
+            points = tuple(sweep.Point(at, inference.mean_interval([accuracy])) for at, accuracy in curve)
+            label = f"published: {who}" if who not in {other.label for other in own} else who
+            own.append(sweep.SweepLine(f"l{place}-published{number}", label, names.index(name), points, True))
+    return [
+        sweep.SweepPanel("" if len(panels) == 1 else title, "labelled images a class", tuple(own))
+        for title, own in panels.items()
+    ]
+
+
+def besides_init(variants: Sequence[Variant]) -> tuple[str, ...]:
+    """The axes of variants but for the init."""
+    return tuple(dict.fromkeys(key for variant in variants for key in variant if key != "init"))
+
+
+def stage_panels(
+    rows: Sequence[ProbeRow], variants: Sequence[Variant], styles: Mapping[str, int]
+) -> list[sweep.SweepPanel]:
+    """What the last weights tell at each stage: a panel a kind of probe and condition, a line an init."""
+    last = [row for row in rows if row.epoch is None]
+    names = list(dict.fromkeys(row.init for row in last))
+    stages = tuple(stage.stage for stage in last[0].stages) if last else ()
+    panels: list[sweep.SweepPanel] = []
+    for condition in dict.fromkeys(row.condition for row in last):
+        for kind, words in PROBES.items():
+            lines = tuple(
+                sweep.SweepLine(
+                    f"{kind}{place}",
+                    row.init,
+                    names.index(row.init),
+                    tuple(sweep.Point(at, getattr(stage, kind)) for at, stage in enumerate(row.stages)),
+                )
+                for place, row in enumerate(last)
+                if row.condition == condition
+            )
+            title = f"{words}, {condition}" if condition else words
+            panels.append(sweep.SweepPanel(title, "stage", lines, stages))
+    return panels
+
+
+def pretraining_panels(rows: Sequence[ProbeRow], summaries: Sequence[VariantSummary]) -> list[sweep.SweepPanel]:
+    """Linear probes against the pretext score as pretraining went on, and at its end what was trained from it."""
+    panels: list[sweep.SweepPanel] = []
+    for name, condition in dict.fromkeys((row.init, row.condition) for row in rows if row.epoch is not None):
+        own = [row for row in rows if (row.init, row.condition) == (name, condition) and row.score is not None]
+        own.sort(key=lambda row: row.at or 0)
+        if len(own) < 2:
+            continue
+        lines = [
+            sweep.SweepLine(
+                f"e{len(panels)}-{place}",
+                f"linear probe, {stage.stage}",
+                place,
+                tuple(
+                    sweep.Point(row.score.mean, row.stages[place].linear, said=f"epoch {row.at}")
+                    for row in own
+                    if row.score is not None
+                ),
+            )
+            for place, stage in enumerate(own[0].stages)
+        ]
+        end = own[-1]
+        if end.epoch is None and end.score is not None:
+            started = [item for item in summaries if end.is_of(item.variant) and MATCHED not in item.variant]
+            besides = variant_labels([item.variant for item in started], ("init",))
+            lines += [
+                sweep.SweepLine(
+                    f"e{len(panels)}-d{place}",
+                    f"trained, {besides[as_written(item.variant)]}",
+                    len(own[0].stages) + place,
+                    (sweep.Point(end.score.mean, item.estimate, said="the end"),),
+                )
+                for place, item in enumerate(started[:MOST_TRAINED])
+                if item.estimate is not None
+            ]
+        title = f"{name}, {condition}" if condition else name
+        panels.append(sweep.SweepPanel(title, "pretext score", tuple(lines), per_cent=own[0].per_cent))
+    return panels
+
+
 def pretext_panels(results: Results, styles: Mapping[str, int]) -> list[figures.Panel]:
     """Curves of the pretext runs: a panel a kind of score, since only scores of one kind share a scale.
 
@@ -288,10 +410,19 @@ def _is_baseline(study: Mapping[str, Any], variant: Variant) -> bool:
     return bool(study["baseline"]) and matches_all(variant, study["baseline"]) and MATCHED not in variant
 
 
-def _references(study: Mapping[str, Any], variant: Variant) -> tuple[tuple[float, str], ...]:
-    """The published numbers of a variant; a threshold (``at_least``) is no measurement: the table tells it."""
+def _references(study: Mapping[str, Any], variant: Variant, *, at_least: bool = False) -> tuple[tuple[float, str], ...]:
+    """The published numbers of a variant, or the thresholds (``at_least``), which are no measurements."""
     return tuple(
         (reference["test_accuracy"], reference["source"])
         for reference in study["references"]
-        if reference.get("match") and not reference.get("at_least") and matches_all(variant, reference["match"])
+        if reference.get("match")
+        and bool(reference.get("at_least")) == at_least
+        and matches_all(variant, reference["match"])
     )
+
+
+def _predicted(study: Mapping[str, Any], summary: VariantSummary) -> tuple[float, float] | None:
+    """Where one more run of a variant would lie, where a published run is to be held against it."""
+    if not _references(study, summary.variant):
+        return None
+    return inference.prediction_interval(list(summary.accuracies.values()))

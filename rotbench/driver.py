@@ -25,7 +25,7 @@ from rotbench.engine import Engine, Handle
 from rotbench.errors import BadInput, EnvironmentLacking
 from rotbench.looks import looks
 from rotbench.plan import Plan, Run
-from rotbench.price import Paces, kept_bytes, paces_of
+from rotbench.price import ORDER, Paces, kept_bytes, paces_of
 from rotbench.results import collect, describe
 from rotbench.spoken import counted, megabytes
 from rotbench.store import Damaged, Standing, Store, commit, left_error, run_record, standings, to_json, verify_folder
@@ -109,7 +109,7 @@ def run_study(
     """
     for damage in store.recover():
         watcher.note(damage)
-    records = [run_record(run) for run in plan.runs]
+    records = [run_record(run) for run in plan.everything]
     standing = standings(store, records)
     todo = agenda(plan, standing, orders)
     state = _take_stock(plan, store, standing, todo)
@@ -124,7 +124,7 @@ def run_study(
         watcher.note(
             f"not trained, since they wait for a stale pretext run: {counted(len(todo.held))}; --rerun-stale trains all"
         )
-    for run in plan.runs:
+    for run in plan.everything:
         if run.id in todo.orphaned:
             watcher.ended(run, "skipped", todo.orphaned[run.id])
     stop = Stop()
@@ -142,7 +142,7 @@ def run_study(
     standing = standings(store, records)
     return Ended(
         done=sum(s.state in ("done", "stale") for s in standing.values()),
-        planned=len(plan.runs),
+        planned=len(plan.everything),
         failed=len(plan.selected & state.failed),
         held=len(todo.held),
         stale=sum(s.state == "stale" for s in standing.values()),
@@ -201,7 +201,7 @@ def agenda(plan: Plan, standing: Mapping[str, Standing], orders: Orders) -> Agen
     train: list[Run] = []
     held: dict[str, str] = {}
     orphaned: dict[str, str] = {}
-    for run in plan.runs:  # parents come before what starts from them
+    for run in plan.everything:  # parents come before what starts from them
         state = standing[run.id].state
         if run.id not in plan.selected or not again.get(state, state in ("new", "partial")):
             if state == "stale":
@@ -225,7 +225,7 @@ def _take_stock(plan: Plan, store: Store, standing: Mapping[str, Standing], todo
     """What waits, is done and has failed; what is asked to be redone is set aside."""
     state = _State(list(todo.train), set(), {*todo.orphaned})
     waiting = {run.id for run in todo.train}
-    for run in plan.runs:
+    for run in plan.everything:
         stands = standing[run.id]
         if run.id in waiting:
             if stands.stored is not None:
@@ -342,9 +342,9 @@ def _walk(
 
 
 def _ready(state: _State) -> list[Run]:
-    """What can start now; pretext runs first, since others wait for them."""
+    """What can start now, in the order of :data:`~rotbench.price.ORDER`."""
     ready = [run for run in state.waiting if state.done.issuperset(run.needs)]
-    return sorted(ready, key=lambda run: run.kind != "pretext")
+    return sorted(ready, key=lambda run: ORDER.index(run.kind))
 
 
 def _skip_orphans(state: _State, watcher: Watcher) -> None:

@@ -98,7 +98,8 @@ class Row:
     """One row of a dot plot: an estimate, the seeds behind it, and published numbers beside it.
 
     ``faint`` rows are drawn grey: one of their runs diverged or is missing. ``baseline`` is the mean that the row is
-    compared with; ``is_baseline`` rows are what others are compared with.
+    compared with; ``is_baseline`` rows are what others are compared with. ``predicted`` is where one more run would
+    lie, to hold published numbers against; ``thresholds`` are numbers that were asked for, with who asked.
     """
 
     key: str
@@ -110,6 +111,8 @@ class Row:
     faint: bool = False
     baseline: float | None = None
     is_baseline: bool = False
+    predicted: tuple[float, float] | None = None
+    thresholds: tuple[tuple[float, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -321,7 +324,8 @@ def _apart(wanted: Sequence[float], step: float, low: float, high: float) -> lis
 
 @laid_out
 def dots(name: str, title: str, rows: Sequence[Row], chance: float | None) -> Drawing:
-    """Final accuracies, best on top: mean, 95 % t interval, single seeds as small dots, published ones as diamonds.
+    """Final accuracies, best on top: mean, 95 % t interval, single seeds as small dots, published ones as diamonds,
+    thresholds as triangles.
 
     The mean that rows are compared with is a line where all have the same, else a stroke in each row.
     """
@@ -331,6 +335,12 @@ def dots(name: str, title: str, rows: Sequence[Row], chance: float | None) -> Dr
     baselines = {row.baseline for row in ordered if row.baseline is not None}
     words = [*fills] if fills else ["published"] if sources else []
     keys = [_diamond([], [], fills.get(source, "none")) for source in (fills or sources[:1])]
+    if any(row.predicted for row in ordered):
+        words.append("where one more run here would lie")
+        keys.append(_reach([], []))
+    if any(row.thresholds for row in ordered):
+        words.append("at least this was asked for")
+        keys.append(_threshold([], []))
     if len(baselines) > 1:
         words.append("what a row is compared with")
         keys.append(_stroke([], []))
@@ -355,6 +365,16 @@ def dots(name: str, title: str, rows: Sequence[Row], chance: float | None) -> Dr
             axes.add_line(_diamond([accuracy], [place - 0.27], fills.get(source, "none"), gid=gid))
             axes.update_datalim([(accuracy, place)])
             titles[gid] = f"{source}: {percent(accuracy, 2)}"
+        if row.predicted is not None:
+            gid = f"{row.key}-predicted"
+            axes.add_line(_reach(row.predicted, [place - 0.27] * 2, gid=gid))
+            ends = " and ".join(percent(end, 1) for end in row.predicted)
+            titles[gid] = f"{row.label}: one more run would lie between {ends}"
+        for number, (accuracy, source) in enumerate(row.thresholds):
+            gid = f"{row.key}-threshold{number}"
+            axes.add_line(_threshold([accuracy], [place - 0.27], gid=gid))
+            axes.update_datalim([(accuracy, place)])
+            titles[gid] = f"{source}: at least {percent(accuracy, 2)}"
     axes.autoscale_view(scaley=False)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter(Percent())
@@ -440,6 +460,14 @@ def _row_figure(
 
 def _stroke(xs: Sequence[float], ys: Sequence[float], gid: str | None = None) -> Line2D:
     return Line2D(xs, ys, marker="|", markersize=11, markeredgewidth=1.2, color=GREY, linestyle="none", gid=gid)
+
+
+def _reach(xs: Sequence[float], ys: Sequence[float], gid: str | None = None) -> Line2D:
+    return Line2D(xs, ys, color=GREY, linewidth=3.0, alpha=0.4, solid_capstyle="butt", zorder=1, gid=gid)
+
+
+def _threshold(xs: Sequence[float], ys: Sequence[float], gid: str | None = None) -> Line2D:
+    return Line2D(xs, ys, marker=">", markersize=4.5, color="black", linestyle="none", gid=gid)
 
 
 def _diamond(xs: Sequence[float], ys: Sequence[float], fill: Any, gid: str | None = None) -> Line2D:

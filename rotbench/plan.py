@@ -16,7 +16,7 @@ from rotbench.matched import Matched
 from rotbench.matrix import name_of
 from rotbench.partner import DEFAULTS, filled, matches
 from rotbench.registry import Plugin, PluginReference, Registry
-from rotbench.rehearsal import rehearsed
+from rotbench.rehearsal import rehearsed, rehearsed_probe
 from rotbench.resolve import Resolved, instance, resolve
 from rotbench.source import parse_value, suggestion
 from rotbench.study import Study
@@ -35,16 +35,18 @@ PLUGIN_SETTINGS: Mapping[str, Kind] = {
 
 @dataclass(frozen=True)
 class Run:
-    """One training: a pretext run, or a variant with a seed.
+    """One training: a pretext run, or a variant with a seed; or a probe of what one of them starts from.
 
     ``id`` hashes everything that changes the result; ``settings_sha256`` leaves out code and data, so that a run whose
     plugin changed is found as stale rather than taken for a new one. ``variant`` holds what its block sets, as the
-    study file writes it, or ``{"pretext": NAME}``. ``repeat`` counts, from 0, the downstream runs of one seed.
-    ``score_name`` says what it is scored by, in words alone; ``weights_sha256`` identifies the file of its init.
+    study file writes it, or ``{"pretext": NAME}``, or ``{"probe": INIT}`` with what else sets the probe apart.
+    ``repeat`` counts, from 0, the downstream runs of one seed. ``score_name`` says what it is scored by, in words
+    alone; ``weights_sha256`` identifies the file of its init. ``keeps`` are the epochs whose weights a pretext run
+    keeps beside its last: they change no result, so they are no part of its identity.
     """
 
     id: str
-    kind: Literal["pretext", "downstream"]
+    kind: Literal["pretext", "downstream", "probe"]
     variant: Mapping[str, Any]
     seed: int
     repeat: int
@@ -55,22 +57,32 @@ class Run:
     fingerprint: str
     score_name: str = "accuracy"
     weights_sha256: str | None = None
+    keeps: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a study comes to. ``selected`` are the runs that ``-k`` leaves, with the pretext runs that they need."""
+    """What a study comes to: trainings, and probes of what they start from.
+
+    ``selected`` are those that ``-k`` leaves, with the pretext runs that they need.
+    """
 
     study: Study
     seeds: tuple[int, ...]
     repeats: int
     rehearsal: bool
     runs: tuple[Run, ...]
+    probes: tuple[Run, ...]
     selected: frozenset[str]
     dataset: Plugin
     root: Path
     plugins: tuple[Plugin, ...]
     matched: tuple[Matched, ...]
+
+    @property
+    def everything(self) -> tuple[Run, ...]:
+        """Trainings, then probes: all that a worker does, what is needed before what needs it."""
+        return (*self.runs, *self.probes)
 
 
 def make_plan(
@@ -92,6 +104,7 @@ def make_plan(
     repeats = min(study.repeats, 2) if rehearsal else study.repeats
     identifier = _Identifier(resolved, root, rehearsal)
     runs: list[Run] = []
+    probes: list[Run] = []
     for seed in seeds:
         trained: dict[str, Run] = {}
         for name, settings in resolved.pretexts.items():
@@ -100,13 +113,19 @@ def make_plan(
         for repeat in range(repeats):
             for variant, settings in resolved.variants:
                 runs.append(identifier.run("downstream", variant, seed, repeat, settings, trained))
+        for variant, settings in resolved.probes:
+            epoch = settings["probe"]["epoch"]
+            # A rehearsal's pretext runs are shorter than the epochs that are probed.
+            if epoch is None or epoch in trained[settings["init"]["pretext"]].keeps:
+                probes.append(identifier.run("probe", variant, seed, 0, settings, trained))
     return Plan(
         study=study,
         seeds=seeds,
         repeats=repeats,
         rehearsal=rehearsal,
         runs=tuple(runs),
-        selected=_select(runs, only),
+        probes=tuple(probes),
+        selected=_select([*runs, *probes], only),
         dataset=resolved.dataset,
         root=root,
         plugins=tuple(resolved.plugins.values()),
@@ -127,7 +146,7 @@ class _Identifier:
 
     def run(
         self,
-        kind: Literal["pretext", "downstream"],
+        kind: Literal["pretext", "downstream", "probe"],
         variant: Mapping[str, Any],
         seed: int,
         repeat: int,
@@ -136,7 +155,7 @@ class _Identifier:
     ) -> Run:
         """A run with its identity. What a pretext run's identity covers, that of its children covers too."""
         if self.rehearsal:
-            settings = rehearsed(settings, variant)
+            settings = rehearsed_probe(settings) if kind == "probe" else rehearsed(settings, variant)
         parent_name = settings["init"].get("pretext")
         parent = trained[parent_name] if parent_name is not None else None
         plugins = tuple(
@@ -162,7 +181,13 @@ class _Identifier:
             fingerprint=self.fingerprint,
             score_name=self._score_name(settings),
             weights_sha256=weights,
+            keeps=self._keeps(settings) if kind == "pretext" else (),
         )
+
+    def _keeps(self, settings: Mapping[str, Any]) -> tuple[int, ...]:
+        """The probed epochs before a pretext run's last, whose weights are kept anyway."""
+        probes = self.resolved.study.probes
+        return tuple(epoch for epoch in probes.epochs if epoch < settings["train"]["epochs"]) if probes else ()
 
     def _score_name(self, settings: Mapping[str, Any]) -> str:
         if "task" not in settings:
@@ -220,6 +245,8 @@ def _select(runs: Sequence[Run], only: Sequence[str]) -> frozenset[str]:
 def _matches(variant: Mapping[str, Any], key: str, text: str) -> bool:
     """Whether a variant has the value that a condition gives: as a word, or as the study file would write it."""
     whole = variant if "pretext" in variant else filled(variant)
+    if "probe" in variant:  # a probe is of an init, and freezes all
+        whole = {"init": variant["probe"], **variant}
     if key not in whole:
         return False
     if matches(whole[key], text):
@@ -234,8 +261,12 @@ def _sha256(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
+def _kind_of(variant: Mapping[str, Any]) -> list[str]:
+    return [kind for kind in ("pretext", "probe") if kind in variant]
+
+
 def _slug(variant: Mapping[str, Any], seed: int, repeat: int) -> str:
     """A readable, harmless folder name: letters, digits and hyphens, at most 70."""
     words = [name_of(v) if isinstance(v, (str, dict)) else f"{key}-{v}" for key, v in variant.items()]
-    text = re.sub("[^a-z0-9]+", "-", "-".join(["pretext", *words] if "pretext" in variant else words).lower())
+    text = re.sub("[^a-z0-9]+", "-", "-".join(_kind_of(variant) + words).lower())
     return f"{text.strip('-')[:50].strip('-') or 'run'}-s{seed}{f'r{repeat}' if repeat else ''}"

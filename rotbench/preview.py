@@ -181,12 +181,12 @@ def _expected(plan: Plan, run: Run, phases: dict[str, list[dict[str, Any]] | Non
 
 
 def plan_rows(
-    plan: Plan, standing: Mapping[str, Standing], paces: Paces, waiting: Sequence[Run]
+    plan: Plan, runs: Sequence[Run], standing: Mapping[str, Standing], paces: Paces, waiting: Sequence[Run]
 ) -> list[dict[str, Any]]:
-    """The selected runs as JSON: how each stands, why, and how many seconds it will take (0 for one that is done)."""
+    """The selected of ``runs`` as JSON: how each stands, why, and how many seconds it will take (0 if it is done)."""
     to_train = {run.id for run in waiting}
     rows = []
-    for run in plan.runs:
+    for run in runs:
         if run.id in plan.selected:
             price = paces.price(run)
             rows.append(
@@ -236,6 +236,17 @@ def plan_table(
     return table
 
 
+def _probes(plan: Plan, standing: Mapping[str, Standing]) -> list[str]:
+    """How the probes stand, in a line; none for a study that has none."""
+    states: dict[str, int] = {}
+    for probe in plan.probes:
+        if probe.id in plan.selected:
+            state = standing[probe.id].state
+            states[state] = states.get(state, 0) + 1
+    told = ", ".join(f"{count} {state}" for state, count in states.items())
+    return [f"{counted(sum(states.values()), 'probe')} of frozen features: {told}"] if states else []
+
+
 def _sharing(pretexts: Sequence[Group]) -> list[str]:
     """Which pretext runs are trained once for how many others; those that are alike in one line."""
     alike: dict[int, list[str]] = {}
@@ -276,6 +287,7 @@ def plan_summary(
     for run in selected:
         states[standing[run.id].state] = states.get(standing[run.id].state, 0) + 1
     lines = [f"{len(selected)} runs: {', '.join(f'{count} {state}' for state, count in states.items())}"]
+    lines += _probes(plan, standing)
     lines += _sharing([group for group in groups(plan) if group.runs[0].kind == "pretext" and group.shared])
     lines += [f"pretext {name} {notice}" for name, notice in notices(plan).items()]
     apart = incomparable(plan)

@@ -30,6 +30,9 @@ ALIKE_FACTOR = 3.0
 FEW = 5
 FEW_FACTOR = 1.3
 
+#: What can start is started in this order: others wait for pretext runs, and probes are short.
+ORDER = ("pretext", "downstream", "probe")
+
 #: So many epochs of one cost are remembered, the latest.
 REMEMBERED = 50
 
@@ -89,6 +92,12 @@ def alike_key(settings: Settings) -> str:
     )
 
 
+def _probe_key(settings: Settings) -> str:
+    """What the time of a probe depends on: images, network and stages, not which weights."""
+    keys = ("dataset", "model", "threads", "train", "rehearsal")
+    return json.dumps([*(settings.get(key) for key in keys), settings["probe"]["stages"]], sort_keys=True)
+
+
 class Paces:
     """The paces that are known, by cost; more become known while a study runs."""
 
@@ -96,9 +105,13 @@ class Paces:
         self._epochs: dict[str, deque[float]] = {}  # seconds of an epoch
         self._starts: deque[float] = deque(maxlen=REMEMBERED)
         self._timed: dict[str, Pace] = {}
+        self._probes: dict[str, deque[float]] = {}  # seconds of a whole probe
 
     def add_finished(self, settings: Settings, result: Mapping[str, Any]) -> None:
         """Learn from a finished run's result."""
+        if "probe" in settings:
+            self.add_probe(settings, result["worker_seconds"])
+            return
         seconds = [row["seconds"] for row in result.get("history", []) if row.get("seconds") is not None]
         if seconds:
             self._note(settings, statistics.fmean(seconds))
@@ -112,6 +125,10 @@ class Paces:
     def add_epoch(self, settings: Settings, seconds: float) -> None:
         """Learn from one epoch of a run that is going on."""
         self._note(settings, seconds)
+
+    def add_probe(self, settings: Settings, seconds: float) -> None:
+        """Learn from a finished probe."""
+        self._probes.setdefault(_probe_key(settings), deque(maxlen=REMEMBERED)).append(seconds)
 
     def add_timed(self, settings: Settings, epoch_seconds: float, start_seconds: float) -> None:
         """Learn from a few timed steps."""
@@ -139,6 +156,11 @@ class Paces:
 
     def price(self, run: Run) -> Price | None:
         """What a run will take, or None where nothing like it is known."""
+        if run.kind == "probe":
+            known = self._probes.get(_probe_key(run.settings))
+            if not known:
+                return None
+            return Price(statistics.median(known), min(known) / FEW_FACTOR, max(known) * FEW_FACTOR, "finished")
         pace = self.of(run.settings)
         if pace is None:
             return None
@@ -160,15 +182,18 @@ def paces_of(finished: Iterable[tuple[Settings, Mapping[str, Any]]]) -> Paces:
 
 
 def unpriced(waiting: Sequence[Run], paces: Paces) -> list[Run]:
-    """One run of each cost that no finished run has, to be timed."""
-    first = {cost_key(run.settings): run for run in reversed(waiting)}
+    """One training of each cost that no finished run has, to be timed."""
+    first = {cost_key(run.settings): run for run in reversed(waiting) if run.kind != "probe"}
     return [run for run in first.values() if (pace := paces.of(run.settings)) is None or pace.basis == "alike"]
 
 
 def study_price(waiting: Sequence[Run], paces: Paces, jobs: int) -> Price | None:
-    """What the runs that wait will take together, ``jobs`` side by side; None where one of them is not known."""
+    """What the runs that wait will take together, ``jobs`` side by side; None where one training is not known.
+
+    Probes that nothing is known of are taken for nothing: they are short beside trainings.
+    """
     prices = {run.id: price for run in waiting if (price := paces.price(run)) is not None}
-    if len(prices) < len(waiting):
+    if any(run.kind != "probe" and run.id not in prices for run in waiting) or not prices:
         return None
     bases = {price.basis for price in prices.values()}
     return Price(
@@ -180,11 +205,12 @@ def study_price(waiting: Sequence[Run], paces: Paces, jobs: int) -> Price | None
 
 
 def wall_seconds(waiting: Sequence[Run], seconds: Mapping[str, float], jobs: int) -> float:
-    """How long it takes until all are done, in the driver's order: of what can start, pretext runs first.
+    """How long it takes until all are done, in the driver's order: of what can start, see :data:`ORDER`.
 
-    ``seconds`` are those of each run by its id. A run that needs one which is not among ``waiting`` can start at once.
+    ``seconds`` are those of each run by its id; a run that is not in it takes none. A run that needs one which is not
+    among ``waiting`` can start at once.
     """
-    place = {run.id: (run.kind != "pretext", number) for number, run in enumerate(waiting)}
+    place = {run.id: (ORDER.index(run.kind), number) for number, run in enumerate(waiting)}
     runs = {run.id: run for run in waiting}
     children: dict[str, list[str]] = {}
     lacking: dict[str, int] = {}
@@ -200,7 +226,7 @@ def wall_seconds(waiting: Sequence[Run], seconds: Mapping[str, float], jobs: int
     while ready or running:
         while ready and len(running) < jobs:
             _, name = heapq.heappop(ready)
-            heapq.heappush(running, (now + seconds[name], name))
+            heapq.heappush(running, (now + seconds.get(name, 0.0), name))
         now = running[0][0]
         while running and running[0][0] == now:  # what ends at once makes room at once
             for child in children.get(heapq.heappop(running)[1], []):
@@ -211,9 +237,12 @@ def wall_seconds(waiting: Sequence[Run], seconds: Mapping[str, float], jobs: int
 
 
 def kept_bytes(waiting: Sequence[Run]) -> int:
-    """What the results of these runs occupy once they are done: a pretext run keeps its backbone."""
+    """What the results of these runs occupy once they are done: a pretext run keeps its backbone, also as it was after
+    earlier epochs that are probed.
+    """
     total = 0
     for run in waiting:
         model = run.settings["model"]
-        total += RECORD_BYTES + (backbone_bytes(model["name"], model["stem"]) if run.kind == "pretext" else 0)
+        kept = 1 + len(run.keeps) if run.kind == "pretext" else 0
+        total += RECORD_BYTES + kept * backbone_bytes(model["name"], model["stem"])
     return total

@@ -144,10 +144,31 @@ class _Study(_Shape):
     plugins: list[_Plugin]
 
 
+class _Stage(_Shape):
+    stage: str
+    features: int
+    knn: float
+    linear: float
+
+
+class _Probe(_Shape):
+    id: str
+    variant: dict[str, Any]
+    init: str | dict[str, Any]
+    epoch: int | None
+    seed: int
+    status: Literal["done", "failed", "skipped", "missing"]
+    error: str | None
+    stale: str | None
+    needs: list[str]
+    stages: list[_Stage]
+
+
 class _Results(_Shape):
     rotbench: str
     study: _Study
     runs: list[_Run]
+    probes: list[_Probe] = []
     pairs: list[dict[str, Any]] = []
     subsets: list[Any] = []
     seconds_shared_by: dict[str, int] = {}

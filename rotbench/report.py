@@ -25,6 +25,7 @@ from rotbench.equal_cost import equal_costs
 from rotbench.evidence import proof, seed_rows
 from rotbench.limits import changes_of_seeds, limits
 from rotbench.manuscript import copies, paper_tables
+from rotbench.probes import probe_rows
 from rotbench.references import reference_rows
 from rotbench.resources import templates_folder
 from rotbench.tables import (
@@ -110,6 +111,8 @@ def render(results: Results) -> str:
         pretext_rows=shown,
         pretext_table=pretext_table(results),
         transfer=transfer_table(results),
+        probes=probe_rows(results),
+        probe_trouble=[probe for probe in results.get("probes", []) if probe["status"] != "done" or probe["stale"]],
         proof=proofs,
         comparability=comparability_rows(results, contrasts),
         classes=by_class,

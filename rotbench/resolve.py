@@ -14,6 +14,7 @@ from rotbench.errors import Fault
 from rotbench.hookspecs import keywords
 from rotbench.matched import Matched, match_compute
 from rotbench.matrix import Variant, Written, name_of, written_alike
+from rotbench.probed import probed
 from rotbench.registry import Plugin, Registry
 from rotbench.settings import FLOAT_KEYS, MODEL_KEYS, TRAIN_KEYS, TrainSettings, held_out
 from rotbench.source import StudyPath, quoted, suggestion
@@ -29,6 +30,7 @@ class Resolved:
     pretexts: Mapping[str, Mapping[str, Any]]
     variants: tuple[tuple[Mapping[str, Any], Mapping[str, Any]], ...]
     matched: tuple[Matched, ...]
+    probes: tuple[tuple[Mapping[str, Any], Mapping[str, Any]], ...]  # what each is called, and its settings
     plugins: Mapping[tuple[str, str], Plugin]
 
     @property
@@ -51,6 +53,7 @@ def resolve(study: Study, faults: Sequence[Fault], registry: Registry) -> Resolv
     pretexts = resolver.pretexts()
     variants = [(variant, resolver.downstream(variant, pretexts)) for variant in study.variants]
     resolver.refuse_equal(variants)
+    resolver.require_probed(pretexts)
     if resolver.faults:
         raise study.source.faults(resolver.faults)
     resolved: list[tuple[Mapping[str, Any], Mapping[str, Any]]] = [
@@ -68,6 +71,7 @@ def resolve(study: Study, faults: Sequence[Fault], registry: Registry) -> Resolv
         pretexts=pretexts,
         variants=tuple(resolved),
         matched=matched,
+        probes=tuple(probed(resolved, pretexts, study.probes)),
         plugins=resolver.used,
     )
 
@@ -174,6 +178,20 @@ class _Resolver:
             if other is not variant and not written_alike(other, variant):
                 words = f"{json.dumps(variant.values)} and {json.dumps(other.values)} are the same run"
                 self.faults.append(Fault(variant.path, words))
+
+    def require_probed(self, pretexts: Mapping[str, Mapping[str, Any]]) -> None:
+        """That the inits which only probes have are there, and that some pretext run reaches each probed epoch."""
+        if self.study.probes is None:
+            return
+        self._plugin("init", "random", ("probes",))
+        for name in pretexts:
+            self._plugin("init", {"name": "pretext", "pretext": name}, ("probes",))
+        most = max((settings["train"]["epochs"] for settings in pretexts.values()), default=0)
+        for place, epoch in enumerate(self.study.probes.epochs):
+            if epoch > most and (pretexts or not self.study.pretexts):
+                path = ("probes", "epochs", place)
+                reached = f"the longest pretext run has {most} epochs" if most else "the study has no pretext run"
+                self.faults.append(Fault(path, f"no pretext run reaches epoch {epoch}: {reached}"))
 
     def _shared(self, model: Mapping[str, Any]) -> dict[str, Any]:
         return {"dataset": self.dataset(), "model": model, "threads": self.study.resources.threads}

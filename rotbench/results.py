@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rotbench import __version__
 from rotbench.notice import notices
 from rotbench.plan import Plan
-from rotbench.store import FORMAT, Outcome, Store, run_record, standings
+from rotbench.store import FORMAT, Outcome, Standing, Store, run_record, standings
 
 if TYPE_CHECKING:
     from rotbench.predictions import Predictions
@@ -71,6 +71,7 @@ def describe(plan: Plan, command: str) -> dict[str, Any]:
             ],
         },
         "runs": [run_record(run) for run in plan.runs],
+        "probes": [run_record(run) for run in plan.probes],
     }
 
 
@@ -86,7 +87,8 @@ def collect(store: Store) -> Results:
     if described is None:
         raise FileNotFoundError(store.folder)
     records = described["runs"]
-    standing = standings(store, records)
+    probes = described.get("probes", [])
+    standing = standings(store, [*records, *probes])
     outcomes = dict(store.outcomes())
     runs: list[dict[str, Any]] = []
     failed: set[str] = set()
@@ -125,6 +127,10 @@ def collect(store: Store) -> Results:
         "rotbench": __version__,
         "study": {**study, "class_counts": predictions.class_counts(predicted.values(), len(study["classes"]))},
         "runs": runs,
+        "probes": [
+            _probe(record, standing[record["id"]], outcomes.get(standing[record["id"]].stored or ""), failed)
+            for record in probes
+        ],
         "pairs": predictions.compared(study, runs, predicted),
         "subsets": subsets.subset_rows(
             runs, {name: said.seen for name, said in predicted.items() if said.seen is not None}
@@ -162,6 +168,34 @@ def _run(record: Mapping[str, Any], outcome: Outcome | None, stale: str | None) 
         "images_per_second": result.get("images_per_second"),
         "device": result.get("device"),
         "precision": result.get("precision"),
+        "versions": result.get("versions", {}),
+    }
+
+
+def _probe(
+    record: Mapping[str, Any], stands: Standing, outcome: Outcome | None, failed: Collection[str]
+) -> dict[str, Any]:
+    """One probe of results.json: what it is of, and by stage the accuracies that were read off its features.
+
+    ``failed`` are the ids of trainings that failed. ``epoch`` is that of the pretext run, None for its last and for
+    what is no pretext run.
+    """
+    shown = outcome.record if outcome else record
+    result = outcome.result if outcome else {}
+    orphaned = outcome is None and any(parent in failed for parent in record["needs"])
+    return {
+        "id": shown["id"],
+        "variant": record["variant"],
+        "init": record["variant"]["probe"],
+        "epoch": record["settings"]["probe"]["epoch"],
+        "seed": record["seed"],
+        "status": outcome.status if outcome else "skipped" if orphaned else "missing",
+        "error": "what it is of failed" if orphaned else result.get("error"),
+        "stale": stands.reason if stands.state == "stale" else None,
+        "needs": shown["needs"],
+        "stages": result.get("stages", []),
+        "provenance": result.get("provenance", {}),
+        "settings": shown["settings"],
         "versions": result.get("versions", {}),
     }
 

@@ -8,7 +8,7 @@ from typing import Any
 from rotbench.contract import Kind
 from rotbench.options import json_schema
 from rotbench.registry import Plugin, Registry
-from rotbench.settings import ModelSettings, Reference, ReportSettings, Resources, TrainSettings
+from rotbench.settings import ModelSettings, ProbeSettings, Reference, ReportSettings, Resources, TrainSettings
 
 Schema = dict[str, Any]
 
@@ -62,6 +62,7 @@ def study_schema(registry: Registry) -> Schema:
                 "run": _said(_array(_table(axes)), "single variants"),
                 "report": _said(_table(_report(axes)), "how variants are compared"),
                 "reference": _said(_array(_reference(some)), "published numbers to show beside measured ones"),
+                "probes": _said(_table(_properties(ProbeSettings)), "what is read off frozen features"),
                 "resources": _said(_table(_properties(Resources)), "what a run may use"),
             }
         ),

@@ -11,6 +11,9 @@ from pydantic import Field, PlainValidator
 
 from rotbench.options import field_names
 
+#: The stages of a backbone, whose features can be probed.
+PROBED = ("stem", "layer1", "layer2", "layer3", "layer4")
+
 _Epoch = Annotated[int, Field(ge=1)]
 
 
@@ -154,6 +157,32 @@ class Resources:
         ]
         | None
     ) = None
+
+
+def _stages(value: object) -> object:
+    if isinstance(value, list) and value and value == [stage for stage in PROBED if stage in value]:
+        return tuple(value)
+    raise ValueError(f"should be a list of {', '.join(PROBED)}, in this order")
+
+
+@dataclass(frozen=True)
+class ProbeSettings:
+    """What is read off frozen features: the keys of ``[probes]``.
+
+    Probes train no network. Each init of the study is probed as it is, and each pretext run as it was after some of its
+    epochs, whose weights it keeps.
+    """
+
+    stages: Annotated[
+        tuple[str, ...],
+        PlainValidator(_stages, json_schema_input_type=list[Literal["stem", "layer1", "layer2", "layer3", "layer4"]]),
+        Field(description="the stages whose features are probed, in the order of the network"),
+    ] = PROBED
+    epochs: Annotated[
+        tuple[int, ...],
+        PlainValidator(_milestones, json_schema_input_type=list[_Epoch]),
+        Field(description="pretext epochs after which the backbone is probed too; the last always is"),
+    ] = ()
 
 
 @dataclass(frozen=True)

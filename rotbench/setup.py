@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from safetensors.torch import load
 from torch import Tensor
+from torchvision.models import ResNet
 
 from rotbench.data import (
     first_of_each_class,
@@ -86,6 +87,28 @@ class Setup:
     calibration: Mapping[str, Any] | None
 
 
+@dataclass(frozen=True)
+class Started:
+    """The data set of a run, and the backbone with the weights that the run starts from; ``start`` proves them."""
+
+    plugins: Mapping[str, Any]
+    loaded: Loaded
+    backbone: ResNet
+    start: Mapping[str, Any]
+
+
+def start(request: Mapping[str, Any], store: Path | None, train: TrainSettings) -> Started:
+    """Load what a run is made of, see :func:`set_up`; a probe is made of no more."""
+    record, settings = request["run"], request["run"]["settings"]
+    torch.set_num_threads(settings["threads"])
+    torch.use_deterministic_algorithms(train.deterministic)
+    plugins = {key: _plugin(request["plugins"], settings, key) for key in PLUGIN_SETTINGS if key in settings}
+    loaded = _split(_counted(request, store, plugins["dataset"]), train, record["seed"])
+    backbone = build_backbone(settings["model"]["name"], settings["model"]["stem"], record["seed"])
+    proof = _start(request, plugins["init"], backbone, loaded, _parent_backbone(store, record)) if store else {}
+    return Started(plugins, loaded, backbone, proof)
+
+
 def set_up(request: Mapping[str, Any], store: Path | None, resume: Snapshot | None = None) -> Setup:
     """Make ready the run that a request describes, with the weights of the pretext run that it needs from ``store``.
 
@@ -95,23 +118,18 @@ def set_up(request: Mapping[str, Any], store: Path | None, resume: Snapshot | No
     """
     record, settings = request["run"], request["run"]["settings"]
     train = TrainSettings(**{**settings["train"], "milestones": tuple(settings["train"]["milestones"])})
-    torch.set_num_threads(settings["threads"])
-    torch.use_deterministic_algorithms(train.deterministic)
-    device = choose_device(request["device"])
-    plugins = {key: _plugin(request["plugins"], settings, key) for key in PLUGIN_SETTINGS if key in settings}
-    loaded = _split(_counted(request, store, plugins["dataset"]), train, record["seed"])
-    backbone = build_backbone(settings["model"]["name"], settings["model"]["stem"], record["seed"])
-    start = _start(request, plugins["init"], backbone, loaded, _parent_backbone(store, record)) if store else {}
-    task = plugins.get("task", Classification())
+    started = start(request, store, train)
+    device, loaded = choose_device(request["device"]), started.loaded
+    task = started.plugins.get("task", Classification())
     feed = _feed(record, task, loaded, train, device)
     if train.skip_padding:
-        skip_padding(backbone.modules())
-    network = _network(feed, backbone, len(loaded.counted.training.classes))
+        skip_padding(started.backbone.modules())
+    network = _network(feed, started.backbone, len(loaded.counted.training.classes))
     network.to(memory_format=torch.channels_last).to(device)
     precision = choose_precision(train.precision, device)
-    policy = plugins.get("freeze", Everything())
+    policy = started.plugins.get("freeze", Everything())
     calibration = _calibrate(network, policy, feed, train.epochs, resume) if policy.batchnorm == "calibrated" else None
-    return Setup(train, device, precision, policy, task, loaded, feed, network, start, calibration)
+    return Setup(train, device, precision, policy, task, loaded, feed, network, started.start, calibration)
 
 
 def _calibrate(
@@ -172,12 +190,21 @@ def _split(counted: Counted, train: TrainSettings, seed: int) -> Loaded:
     return Loaded(counted, subset, held, shown)
 
 
+def backbone_file(epoch: int | None = None) -> str:
+    """The file of a pretext run that holds its backbone: after its last epoch, or as it was after an earlier one."""
+    return "backbone.safetensors" if epoch is None else f"backbone-epoch-{epoch:06}.safetensors"
+
+
 def _parent_backbone(store: Path, record: Mapping[str, Any]) -> dict[str, Tensor] | None:
-    """The weights that a pretext run published, hashed before they are read; None for a run that needs none."""
+    """The weights that a pretext run published, hashed before they are read; None for a run that needs none.
+
+    A probe may be of what they were after an earlier epoch.
+    """
     if not record["needs"]:
         return None
     folder = store / "runs" / record["needs"][0]
-    return load(read_verified(folder, "backbone.safetensors", read_manifest(folder)))
+    name = backbone_file(record["settings"].get("probe", {}).get("epoch"))
+    return load(read_verified(folder, name, read_manifest(folder)))
 
 
 def _start(

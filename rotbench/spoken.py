@@ -33,13 +33,21 @@ def variant_words(variants: Iterable[Mapping[str, Any]]) -> dict[str, str]:
 def run_words(runs: Iterable[Run]) -> dict[str, str]:
     """Each run in a few words, by its id: ``rotation, below, seed 0``."""
     runs = list(runs)
-    words = variant_words(run.variant for run in runs)
+    words = variant_words(run.variant for run in runs if run.kind != "probe")
+    words |= {json.dumps(run.variant): probe_words(run.variant) for run in runs if run.kind == "probe"}
     repeated = any(run.repeat for run in runs)
     return {
         run.id: f"{words[json.dumps(run.variant)]}, seed {run.seed}"
         + (f"/{run.repeat}" if repeated and run.kind == "downstream" else "")
         for run in runs
     }
+
+
+def probe_words(variant: Mapping[str, Any]) -> str:
+    """What is probed: ``probe rotation, epoch 5, labels_per_class 100``."""
+    rest = [f"{key} {value}" for key, value in variant.items() if key != "probe"]
+    written = variant["probe"]
+    return ", ".join([f"probe {written if isinstance(written, str) else _with_options(written)}", *rest])
 
 
 def _axis_words(key: str, values: list[Any]) -> dict[str, str]:

@@ -265,6 +265,7 @@ def run_record(run: Run) -> dict[str, Any]:
         "fingerprint": run.fingerprint,
         "weights_sha256": run.weights_sha256,
         "score_name": run.score_name,
+        "keeps": list(run.keeps),
         "results_version": RESULTS_VERSION,
     }
 
@@ -323,7 +324,13 @@ def standings(store: Store, records: Sequence[Mapping[str, Any]]) -> dict[str, S
             # The words before the hash say how the file writes a variant; the hash says what it is.
             name = by_hash[_hash_of(run_id)]
             outcome = stored[name]
-            result[run_id] = Standing(outcome.status, str(outcome.result.get("error") or ""), name)
+            lacking = sorted(set(record.get("keeps", [])) - set(outcome.record.get("keeps", [])))
+            if lacking and outcome.status == "done":
+                # The same training again, to the bit: what has started from it stands.
+                why = f"weights of {', '.join(map(str, lacking))} were not kept"
+                result[run_id] = Standing("new", f"epoch {why}" if len(lacking) == 1 else f"epochs: {why}", name)
+            else:
+                result[run_id] = Standing(outcome.status, str(outcome.result.get("error") or ""), name)
         elif record["settings_sha256"] in by_settings:
             name = by_settings[record["settings_sha256"]]
             result[run_id] = Standing("stale", _why_stale(record, stored[name].record), name)
@@ -349,7 +356,7 @@ def _how_far(store: Store, record: Mapping[str, Any]) -> str:
         return "being trained now"
     folders = store.attempts.glob(f"{record['id']}.*/epoch-*/{MANIFEST}")
     last = max((int(path.parent.name.rpartition("-")[2]) for path in folders), default=0)
-    epochs = record["settings"]["train"]["epochs"]
+    epochs = record["settings"]["train"].get("epochs")
     return f"goes on after epoch {last} of {epochs}" if last else "begins again at its first epoch"
 
 

@@ -17,7 +17,7 @@ from rotbench.errors import BadInput, Fault
 from rotbench.matrix import MAX_RUNS, Variant, Written, expand, is_written, too_many
 from rotbench.options import check_table
 from rotbench.reporting import Reporting, read_reporting
-from rotbench.settings import TRAIN_KEYS, ModelSettings, Resources, TrainSettings
+from rotbench.settings import TRAIN_KEYS, ModelSettings, ProbeSettings, Resources, TrainSettings
 from rotbench.source import (
     MAX_KEY_PARTS,
     Source,
@@ -58,6 +58,7 @@ class Study:
     repeats: int  # downstream runs from each pretext run
     report: Reporting
     resources: Resources
+    probes: ProbeSettings | None  # None: nothing is probed
     changed: tuple[str, ...]  # settings given on the command line, as written there
 
 
@@ -77,6 +78,7 @@ _TOP = (
     "report",
     "reference",
     "resources",
+    "probes",
 )
 
 
@@ -132,6 +134,7 @@ def understand(source: Source, folder: Path, changes: Sequence[str] = ()) -> tup
     _refuse_changed_axes(paths, variants, faults)
     report = read_reporting(table("report"), tables("reference"), train, variants, pretexts, faults)
     resources = checked(Resources, table("resources"), "resources") or Resources()
+    probes = checked(ProbeSettings, table("probes"), "probes") if "probes" in data else None
     study = Study(
         source=replace(source, given=paths),
         folder=folder,
@@ -146,6 +149,7 @@ def understand(source: Source, folder: Path, changes: Sequence[str] = ()) -> tup
         repeats=repeats,
         report=report,
         resources=resources,
+        probes=probes,
         changed=tuple(changes),
     )
     return study, faults

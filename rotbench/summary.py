@@ -8,6 +8,7 @@ from typing import Any
 from rotbench.comparability import Difference
 from rotbench.compare import Results, contrasts, variants, without_partner
 from rotbench.inference import Estimate
+from rotbench.probes import ProbeRow, probe_rows
 from rotbench.saving import Saving
 from rotbench.spread import Components
 
@@ -69,7 +70,35 @@ def summary(results: Results) -> dict[str, Any]:
             for item in contrasts(results)
         ],
         "without_partner": list(without_partner(results)),
+        "probes": [_probe(row) for row in probe_rows(results)],
     }
+
+
+def _probe(row: ProbeRow) -> dict[str, Any]:
+    return {
+        "init": row.written,
+        "condition": row.condition,
+        "epoch": row.at,
+        "n": row.n,
+        "planned": row.planned,
+        "pretext_score": _mean(row.score),
+        "bank_images": row.bank_images,
+        "stages": [
+            {
+                "stage": stage.stage,
+                "features": stage.features,
+                "knn": _mean(stage.knn),
+                "linear": _mean(stage.linear),
+                "knn_minus_random": _mean(stage.knn_gain),
+                "linear_minus_random": _mean(stage.linear_gain),
+            }
+            for stage in row.stages
+        ],
+    }
+
+
+def _mean(estimate: Estimate | None) -> dict[str, Any] | None:
+    return {"n": estimate.n, "mean": estimate.mean, "interval": _pair(estimate.interval)} if estimate else None
 
 
 def _differing(difference: Difference) -> dict[str, Any]:

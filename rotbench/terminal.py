@@ -70,7 +70,7 @@ class Outlook:
         self._began[run.id] = time.monotonic()
 
     def progress(self, run: Run, entry: Entry) -> None:
-        epochs = run.settings["train"]["epochs"]
+        epochs = epochs_of(run)
         if "train_loss" in entry:
             self._share[run.id] = (entry["epoch"] or 0) / epochs
             self._trained[run.id] = self._trained.get(run.id, 0.0) + (entry["seconds"] or 0.0)
@@ -88,6 +88,9 @@ class Outlook:
     def run_seconds(self, run: Run) -> float | None:
         """Seconds that a run will still take, or None before anything is known."""
         share = self._share.get(run.id, 0.0)
+        if run.kind == "probe":
+            price = self._paces.price(run)
+            return price.seconds * (1 - share) if price else 0.0
         pace = self._paces.of(run.settings)
         if pace is not None and (pace.basis == "finished" or run.id not in self._share):
             started = 0.0 if run.id in self._share else pace.start_seconds
@@ -146,6 +149,11 @@ def score_of(entry: Entry) -> float | None:
     )
 
 
+def epochs_of(run: Run) -> int:
+    """The epochs of a training; a probe is one step after another, as if in one epoch."""
+    return int(run.settings["train"].get("epochs", 1))
+
+
 class Lines:
     """A line an epoch, a line when something begins or ends; a line every 30 s within a long epoch."""
 
@@ -172,7 +180,9 @@ class Lines:
         self._outlook.progress(run, entry)
         if entry.get("images_per_second"):
             self._rate[run.id] = entry["images_per_second"] or 0.0
-        epoch = f"  {self._words[run.id]}: epoch {entry['epoch']}/{run.settings['train']['epochs']}"
+        epoch = f"  {self._words[run.id]}: epoch {entry['epoch']}/{epochs_of(run)}"
+        if run.kind == "probe":
+            return
         if "train_loss" in entry:
             self._last[run.id] = time.monotonic()
             self._say(f"{epoch}  {row_words(entry, run.score_name)}{self._pace(run)}")
@@ -247,7 +257,7 @@ class Bars:
 
     def started(self, run: Run) -> None:
         self._outlook.started(run)
-        epochs = run.settings["train"]["epochs"]
+        epochs = epochs_of(run)
         if run.id in self._tasks:  # a second attempt
             self._progress.remove_task(self._tasks[run.id])
         self._tasks[run.id] = self._progress.add_task(
@@ -256,7 +266,7 @@ class Bars:
 
     def progress(self, run: Run, entry: Entry) -> None:
         self._outlook.progress(run, entry)
-        task, epochs = self._tasks[run.id], run.settings["train"]["epochs"]
+        task, epochs = self._tasks[run.id], epochs_of(run)
         epoch = int(entry["epoch"] or 0)
         changes: dict[str, Any] = {"count": f"{epoch}/{epochs}", "completed": epoch}
         if "train_loss" in entry:
@@ -264,7 +274,8 @@ class Bars:
             changes["score"] = scored(score, run.score_name) if score is not None else ""
         elif entry.get("steps"):
             changes["completed"] = epoch - 1 + (entry["step"] or 0) / (entry["steps"] or 1)
-            changes["rate"] = f"{entry['images_per_second']:,.0f} img/s"
+            if entry.get("images_per_second"):
+                changes["rate"] = f"{entry['images_per_second']:,.0f} img/s"
         left = self._outlook.run_seconds(run)
         changes["left"] = f"{clock(left)} left" if left is not None else ""
         self._progress.update(task, **changes)

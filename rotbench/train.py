@@ -9,7 +9,7 @@ import functools
 import math
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -86,6 +86,7 @@ class Snapshot:
 
     ``states`` are the state dicts of network, optimiser and scaler, and which images were seen, tensors on the training
     device. ``calibration`` is what was recorded when the running statistics of a frozen BatchNorm were computed.
+    ``kept`` are backbones as they were after earlier epochs, by epoch.
     """
 
     epoch: int
@@ -96,6 +97,7 @@ class Snapshot:
     states: dict[str, Any]
     moved_while_frozen: Mapping[str, float]
     calibration: Mapping[str, Any] | None = None
+    kept: Mapping[int, Mapping[str, Tensor]] = field(default_factory=dict)
 
 
 #: Called after each epoch but the last with its number and what makes a snapshot of it.

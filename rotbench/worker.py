@@ -69,17 +69,22 @@ def main(arguments: list[str]) -> int:
     end_with_parent()
     attempt = Path(store) / "attempts" / f"{run_id}.{number}"
     request = json.loads((attempt / "request.json").read_bytes())
-    epochs, score_name = request["run"]["settings"]["train"]["epochs"], request["run"].get("score_name", "accuracy")
-    progress = Progress(attempt / "progress.jsonl", epochs, score_name)
+    epochs = request["run"]["settings"]["train"].get("epochs", 1)  # a probe has none
+    progress = Progress(attempt / "progress.jsonl", epochs, request["run"].get("score_name", "accuracy"))
     files: dict[str, bytes] = {}
     result: dict[str, Any] = {"error": None, "diverged": False}
     try:
         # Here, so that a heavy import that fails is a failure of the run and told as one.
-        from rotbench.attempt import perform
+        if request["run"]["kind"] == "probe":
+            from rotbench.probe import perform_probe
 
-        schedule = Schedule(attempt, request["run"]["id"], request.get("checkpoint_share", CHECKPOINT_SHARE))
-        made, files = perform(request, Path(store), progress.report, progress.resumed, schedule)
-        result.update(made)
+            result.update(perform_probe(request, Path(store), progress.report))
+        else:
+            from rotbench.attempt import perform
+
+            schedule = Schedule(attempt, request["run"]["id"], request.get("checkpoint_share", CHECKPOINT_SHARE))
+            made, files = perform(request, Path(store), progress.report, progress.resumed, schedule)
+            result.update(made)
         commit_result(attempt, request, result, files, progress)
     except Stopped:
         return EXIT_STOPPED

@@ -20,8 +20,8 @@ from tests import simulated
 
 Results = dict[str, Any]
 SVG = "{http://www.w3.org/2000/svg}"
-#: What a study has that tunes nothing.
-UNTUNED = tuple(name for name in drawings.NAMES if name != "tuning")
+#: What a study has that tunes and probes nothing and has all labels.
+UNTUNED = tuple(name for name in drawings.NAMES if name not in ("tuning", "labels", "probes", "probes-epochs"))
 CURVES = [name for name in drawings.NAMES if name.startswith("curves")]
 #: What is not the accuracy of test images.
 MEASURES = {

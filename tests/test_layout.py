@@ -42,6 +42,7 @@ ORDER = [
     "schema",
     "manual",
     "matched",
+    "probed",
     "resolve",
     "rehearsal",
     "plan",
@@ -65,6 +66,7 @@ ORDER = [
     "contrast",
     "interaction",
     "compare",
+    "probes",
     "summary",
     "joined",
     "versus",
@@ -72,6 +74,7 @@ ORDER = [
     "course",
     "limits",
     "references",
+    "labels",
     "phrases",
     "equal_cost",
     "answer",
@@ -123,6 +126,8 @@ ORDER = [
     "cost",
     "pictures",
     "setup",
+    "readout",
+    "probe",
     "attempt",
     "worker",
     "prepare",
@@ -179,7 +184,7 @@ def test_what_reads_plans_and_reports_never_imports_torch() -> None:
     for module in WITHOUT_TORCH:
         tops = {name.partition(".")[0] for name in imports(ast.parse((PACKAGE / f"{module}.py").read_text()))}
         assert not tops & {"torch", "torchvision"}, module
-    assert len(WITHOUT_TORCH) == 82
+    assert len(WITHOUT_TORCH) == 85
 
 
 @pytest.mark.parametrize(

@@ -171,7 +171,7 @@ def test_of_a_selection_only_that_is_shown() -> None:
     assert [" ".join(line.split()) for line in printed(made, all_new(made))[1:]] == [
         "random, below layer3, layer4 and fc, 10.5 M 3 new ?"
     ]
-    rows = plan_rows(made, all_new(made), Paces(), [])
+    rows = plan_rows(made, made.runs, all_new(made), Paces(), [])
     assert [row["variant"]["init"] for row in rows] == ["random"] * 3
     assert [row["estimated_seconds"] for row in rows] == [0.0] * 3
 

@@ -527,7 +527,8 @@ def test_a_threshold_is_told_in_the_table_and_not_drawn_as_a_measurement() -> No
         results["study"]["references"] = [*measured, {**threshold, **extra}]
         pages.append(report.render(results))
     figures = [re.findall(r"<svg.*?</svg>", page, re.DOTALL) for page in pages]
-    assert "the threshold" in "".join(figures[0])
-    assert "the threshold" not in "".join(figures[1])
+    assert "<title>the threshold: 60.00" in "".join(figures[0])
+    assert "<title>the threshold: 60.00" not in "".join(figures[1])
+    assert "<title>the threshold: at least 60.00" in "".join(figures[1])
     assert "at least 60.00" in Page(pages[1]).text.replace("\N{NO-BREAK SPACE}", " ")
     assert "at least 60.00" not in Page(pages[0]).text.replace("\N{NO-BREAK SPACE}", " ")

@@ -1,0 +1,221 @@
+"""Probes over seeds and labels in numbers and on the page: against simulated studies of known levels."""
+
+from __future__ import annotations
+
+import copy
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from rotbench import compare, report
+from rotbench.canvas import page_svg
+from rotbench.labels import label_lines
+from rotbench.probes import probe_rows
+from rotbench.redraw import check_shape
+from rotbench.summary import summary
+from tests import simulated
+from tests.test_drawings import drawn
+from tests.test_report import Page
+
+Results = dict[str, Any]
+STAGES = ("stem", "layer3", "layer4")
+FEATURES = (64, 256, 512)
+#: What a linear probe reads off each stage, by init and epoch.
+LEVELS: dict[tuple[str, int | None], tuple[float, ...]] = {
+    ("random", None): (0.38, 0.40, 0.39),
+    ("rotation", 5): (0.42, 0.52, 0.50),
+    ("rotation", None): (0.43, 0.60, 0.55),
+}
+
+
+def probe(init: str, epoch: int | None, seed: int, rates: tuple[float, ...]) -> dict[str, Any]:
+    parent = [] if init == "random" else [f"rotation-s{seed}-000000000000"]
+    return {
+        "id": f"probe-{init}-{epoch}-s{seed}-{simulated.digest(init, epoch, seed)[:12]}",
+        "variant": {"probe": init, **({} if epoch is None else {"epoch": epoch})},
+        "init": init,
+        "epoch": epoch,
+        "seed": seed,
+        "status": "done",
+        "error": None,
+        "stale": None,
+        "needs": parent,
+        "stages": [
+            {"stage": stage, "features": count, "knn": rate - 0.05, "linear": rate, "c": 0.01, "converged": True}
+            for stage, count, rate in zip(STAGES, FEATURES, rates, strict=True)
+        ],
+        "provenance": {"bank_images": 50000},
+        "settings": {
+            "init": {"name": "pretext", "pretext": init} if parent else {"name": "random"},
+            "train": {"labels_per_class": None},
+        },
+        "versions": {},
+    }
+
+
+def probed(seeds: int = 3) -> Results:
+    results = simulated.results(seeds=seeds)
+    draw = np.random.default_rng(0)
+    results["probes"] = [
+        probe(init, epoch, seed, tuple(level + draw.normal(0, 0.01) for level in levels))
+        for seed in range(seeds)
+        for (init, epoch), levels in LEVELS.items()
+    ]
+    return results
+
+
+def test_means_intervals_and_paired_gains_are_students() -> None:
+    results = probed()
+    check_shape(results, report.__file__)  # type: ignore[arg-type]
+    rows = probe_rows(results)
+    assert [(row.init, row.epoch, row.at, row.n, row.planned) for row in rows] == [
+        ("random", None, None, 3, 3),
+        ("rotation", 5, 5, 3, 3),
+        ("rotation", None, 45, 3, 3),
+    ]
+    checked = 0
+    for row in rows:
+        own = [one for one in results["probes"] if (one["init"], one["epoch"]) == (row.init, row.epoch)]
+        other = [one for one in results["probes"] if one["init"] == "random"]
+        for place, stage in enumerate(row.stages):
+            for kind in ("knn", "linear"):
+                values = [one["stages"][place][kind] for one in own]
+                estimate = getattr(stage, kind)
+                expected = stats.t.interval(0.95, 2, np.mean(values), stats.sem(values))
+                assert estimate.mean == pytest.approx(np.mean(values))
+                assert estimate.interval == pytest.approx(expected)
+                gain = getattr(stage, f"{kind}_gain")
+                if row.is_random:
+                    assert gain is None
+                else:
+                    differences = np.subtract(values, [one["stages"][place][kind] for one in other])
+                    paired = stats.t.interval(0.95, 2, differences.mean(), stats.sem(differences))
+                    assert gain.interval == pytest.approx(paired)
+                checked += 1
+    assert checked == 3 * 3 * 2
+
+
+def test_the_pretext_score_beside_a_probe_is_that_of_its_epoch() -> None:
+    results = probed()
+    rows = {(row.init, row.epoch): row for row in probe_rows(results)}
+    pretexts = [run for run in results["runs"] if run["kind"] == "pretext"]
+    for epoch, at in ((5, 4), (None, -1)):
+        expected = np.mean([run["history"][at]["test_accuracy"] for run in pretexts])
+        score = rows["rotation", epoch].score
+        assert score is not None
+        assert score.mean == pytest.approx(expected)
+    assert rows["random", None].score is None
+
+
+def test_the_page_has_tables_and_figures_of_probes_and_none_without() -> None:
+    html = report.render(probed())
+    page = Page(html)
+    assert "probes" in page.ids
+    table = html.partition('id="table-linear"')[2].partition("</table>")[0]
+    assert re.findall(r'<th scope="row">([^<]*)</th>', table) == ["random", "rotation", "rotation"]
+    assert re.findall(r'data-value="(\d+)"', table)[:1]
+    figures = drawn(probed())
+    svg = page_svg(figures["probes"])
+    titles = re.findall(r'<g id="probes-(?:linear|knn)\d-mean"><title>([^<]*)</title>', svg)
+    assert [title.partition(":")[0] for title in titles] == ["random", "rotation", "random", "rotation"]
+    grown = page_svg(figures["probes-epochs"])
+    told = dict(re.findall(r'<g id="probes-epochs-(e0-[^"]*)-mean"><title>([^<]*)</title>', grown))
+    assert len(told) == len(STAGES) + 2  # and the two variants that were trained from rotation
+    assert "at epoch 5" in told["e0-1"]
+    assert "at epoch 45" in told["e0-1"]
+    plain = report.render(simulated.results())
+    assert 'id="probes"' not in plain
+    assert {"probes", "probes-epochs", "labels"}.isdisjoint(drawn(simulated.results()))
+
+
+def test_probes_that_are_not_done_are_told() -> None:
+    results = probed()
+    results["probes"][0] |= {"status": "failed", "error": "RuntimeError: <b>no", "stages": []}
+    results["probes"][1] |= {"status": "missing", "stages": []}
+    rows = probe_rows(results)
+    assert [(row.n, row.planned) for row in rows] == [(2, 3), (2, 3), (3, 3)]
+    assert rows[2].stages[0].linear_gain is not None
+    assert rows[2].stages[0].linear_gain.n == 2
+    html = report.render(results)
+    assert "2 of 9 probes are not simply done" in " ".join(html.split())
+    assert "RuntimeError: &lt;b&gt;no" in html
+    for one in results["probes"]:
+        one.update(status="missing", stages=[])
+    assert "9 of 9 probes" in " ".join(report.render(results).split())
+
+
+def test_report_json_has_them_at_full_precision() -> None:
+    results = probed()
+    told = summary(results)["probes"]
+    assert [(row["init"], row["epoch"]) for row in told] == [("random", None), ("rotation", 5), ("rotation", 45)]
+    values = [one["stages"][1]["linear"] for one in results["probes"] if one["init"] == "random"]
+    assert told[0]["stages"][1]["linear"]["mean"] == float(np.mean(values))
+    assert told[0]["bank_images"] == 50000
+
+
+def labelled(labels: tuple[int | None, ...] = (20, 100, None)) -> Results:
+    results = simulated.results()
+    draw = np.random.default_rng(1)
+    runs = []
+    for init, start in (("random", 0.3), ("rotation", 0.5)):
+        for place, count in enumerate(labels):
+            for seed in range(3):
+                variant: dict[str, Any] = {"init": init, "freeze": "none"}
+                if count is not None:
+                    variant["labels_per_class"] = count
+                final = round(start + 0.1 * place + draw.normal(0, 0.01), 4)
+                runs.append(simulated.run("downstream", variant, seed, final, 0.2, 2))
+                runs[-1]["settings"]["train"]["labels_per_class"] = count
+                runs[-1]["provenance"]["data"]["classes"] = list(simulated.CLASSES)
+    results["study"]["references"] = [
+        {"match": {"init": "random", "labels_per_class": 20}, "test_accuracy": 0.3366, "source": "Some, 2018"},
+        {"match": {"init": "random", "labels_per_class": 100}, "test_accuracy": 0.4726, "source": "Some, 2018"},
+        {"match": {"init": "rotation", "labels_per_class": 20}, "test_accuracy": 0.6463, "source": "Some, 2018"},
+        {"match": {"init": "random", "labels_per_class": 20}, "test_accuracy": 0.3, "source": "x", "at_least": True},
+    ]
+    return results | {"runs": runs, "pairs": [], "seed_agreement": [], "error_images": []}
+
+
+def test_accuracy_by_labels_is_a_line_an_init_with_all_labels_at_its_end() -> None:
+    results = labelled()
+    lines = label_lines(results, compare.variants(results))
+    assert [line.variant["init"] for line in lines] == ["random", "rotation"]
+    for line in lines:
+        assert [at for at, _ in line.points] == [20, 100, 5000]
+        for at, estimate in line.points:
+            finals = [
+                run["final"]["test_accuracy"]
+                for run in results["runs"]
+                if run["variant"]["init"] == line.variant["init"]
+                and (run["variant"].get("labels_per_class") or 5000) == at
+            ]
+            assert len(finals) == 3
+            assert estimate.mean == pytest.approx(np.mean(finals))
+    # A published curve needs two points; thresholds are no measurements.
+    assert lines[0].published == (("Some, 2018", ((20, 0.3366), (100, 0.4726))),)
+    assert lines[1].published == ()
+
+
+def test_the_figure_of_labels_has_published_curves_dashed_and_is_not_there_for_one_count() -> None:
+    svg = page_svg(drawn(labelled())["labels"])
+    titles = re.findall(r'<g id="labels-(l\d[^"]*)-mean"><title>([^<]*)</title>', svg)
+    assert [key for key, _ in titles] == ["l0", "l0-published0", "l1"]
+    assert "33.7 % at 20, 47.3 % at 100" in titles[1][1]
+    assert "labels" not in drawn(labelled((100,)))
+    assert "labels" not in drawn(copy.deepcopy(simulated.results()))
+
+
+def test_variants_that_differ_in_more_have_panels_of_their_own() -> None:
+    results = labelled()
+    more = copy.deepcopy(results["runs"])
+    for run in more:
+        run["variant"]["freeze"] = simulated.FREEZE_BELOW
+        run["id"] += "x"
+    results["runs"] += more
+    lines = label_lines(results, compare.variants(results))
+    assert len(lines) == 4
+    svg = page_svg(drawn(results)["labels"])
+    assert len(re.findall(r'id="axes_|id="labels-axes', svg)) >= 2 or svg.count("labelled images a class") == 2
