@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from rotbench.compare import Results, as_written
 from rotbench.contrast import Variant, VariantSummary
@@ -55,10 +54,11 @@ def _labels(variant: Variant, everything: float | None) -> float | None:
 
 def _all_labels(results: Results) -> float | None:
     """How many labels a class there are in all; None before a run that has them is done."""
+    classes = len(results["study"]["classes"])
     for run in results["runs"]:
-        data: Mapping[str, Any] = run["provenance"].get("data", {})
-        if run["settings"]["train"].get(AXIS) is None and data:
-            return float(data["training_images"] / len(data["classes"]))
+        images = run["provenance"].get("data", {}).get("training_images")
+        if run["settings"]["train"].get(AXIS) is None and images and classes:
+            return float(images / classes)
     return None
 
 

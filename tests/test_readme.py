@@ -15,7 +15,7 @@ from rotbench.cli import cli
 from rotbench.plan import make_plan
 from rotbench.registry import load_registry
 from rotbench.schema import study_schema
-from rotbench.settings import TrainSettings
+from rotbench.settings import ProbeSettings, TrainSettings
 from rotbench.source import parse_source
 from rotbench.study import read_study, understand
 
@@ -90,6 +90,16 @@ def test_the_table_of_settings_is_the_settings() -> None:
             continue
         value = tomllib.loads(f"value = {told[field.name].strip('`')}")["value"]
         assert (tuple(value) if isinstance(value, list) else value) == expected, field.name
+
+
+def test_the_table_of_probes_is_the_settings() -> None:
+    table = README.partition("A study with a `[probes]` table")[2].partition("An empty `[probes]`")[0]
+    rows = re.findall(r"^\| `(\w+)` \| (\S.*?) \| (.*) \|$", table, re.MULTILINE)
+    properties = study_schema(load_registry())["properties"]["probes"]["properties"]
+    assert {key: meaning for key, _, meaning in rows} == {
+        key: entry["description"] for key, entry in properties.items()
+    }
+    assert [key for key, _, _ in rows] == [field.name for field in fields(ProbeSettings)]
 
 
 def test_the_study_of_the_readme_has_no_fault() -> None:
