@@ -40,6 +40,11 @@ OWN = {
         "Sture}, journal = {Scandinavian Journal of Statistics}, volume = {6}, number = {2}, pages = {65--70}, "
         "year = {1979}}"
     ),
+    "pedregosa2011scikit": (
+        "@article{pedregosa2011scikit, title = {Scikit-learn: Machine Learning in Python}, author = {Pedregosa, Fabian "
+        "and others}, journal = {Journal of Machine Learning Research}, volume = {12}, pages = {2825--2830}, "
+        "year = {2011}}"
+    ),
     "mcnemar1947note": (
         "@article{mcnemar1947note, title = {Note on the Sampling Error of the Difference between Correlated "
         "Proportions or Percentages}, author = {McNemar, Quinn}, journal = {Psychometrika}, volume = {12}, "

@@ -19,8 +19,9 @@ from rotbench.compare import Results
 from rotbench.drawings import drawings
 from rotbench.embedded import tidied
 from rotbench.errors import BadInput
-from rotbench.manuscript import comma_separated, latex, markdown, paper_tables
+from rotbench.manuscript import comma_separated, latex, markdown, paper_tables, probe_table
 from rotbench.methods import methods
+from rotbench.probes import probe_rows
 from rotbench.store import to_json
 from rotbench.system import lacking, write_durably
 from rotbench.tables import final_rows
@@ -36,7 +37,9 @@ def exported(results: Results) -> dict[str, bytes]:
     variants = [summary.variant for summary in summaries]
     labels, axes = variant_labels(variants), varying(variants)
     files: dict[str, bytes] = {}
-    for table in paper_tables(axes, final_rows(results, summaries, contrasts, labels), contrasts, labels):
+    probed = probe_table(probe_rows(results))
+    tables = paper_tables(axes, final_rows(results, summaries, contrasts, labels), contrasts, labels)
+    for table in (*tables, *([probed] if probed.columns else [])):
         files[f"{table.name}.md"] = markdown(table).encode()
         files[f"{table.name}.tex"] = latex(table).encode()
         if table.exact:

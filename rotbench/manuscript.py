@@ -16,6 +16,7 @@ from rotbench.compare import as_written
 from rotbench.contrast import Contrast, VariantSummary, family_size
 from rotbench.inference import Estimate
 from rotbench.power import MOST_SEEDS
+from rotbench.probes import ProbeRow
 from rotbench.resources import templates_folder
 from rotbench.saving import middle
 from rotbench.tables import FinalRow
@@ -32,6 +33,9 @@ _IN_LATEX = {
     "\N{EN DASH}": "--",
     "\N{DAGGER}": "$\\dagger$",
 }
+
+#: The kinds of probe, by what a stage's scores call them.
+PROBES = {"linear": "linear", "knn": "nearest neighbours"}
 
 _NONE = "\N{EN DASH}"
 #: Marks a verdict that a test without normality cannot confirm at this number of seeds.
@@ -189,6 +193,42 @@ def _named(axes: Sequence[str], finals: Sequence[FinalRow]) -> list[Column]:
     return [Column(axis, tuple(row.axes[place] for row in finals), False) for place, axis in enumerate(axes)]
 
 
+def probe_table(probes: Sequence[ProbeRow]) -> TextTable:
+    """What probes read off each stage, two rows a probe; none where nothing was probed."""
+    rows = [(row, kind) for row in probes if row.stages for kind in PROBES]
+    stages = [stage.stage for stage in rows[0][0].stages] if rows else []
+    columns = [
+        Column("init", tuple(row.init for row, _ in rows), False),
+        Column("probe", tuple(PROBES[kind] for _, kind in rows), False),
+        Column("bank", tuple(row.condition or _NONE for row, _ in rows), False),
+        Column("after epoch", tuple(_told(str, row.at) for row, _ in rows)),
+        Column("seeds", tuple(f"{row.n} of {row.planned}" for row, _ in rows)),
+        *(
+            Column(f"{stage} (%)", tuple(_level(getattr(row.stages[place], kind)) for row, kind in rows))
+            for place, stage in enumerate(stages)
+        ),
+    ]
+    exact = tuple(
+        {
+            "init": row.init,
+            "condition": row.condition,
+            "epoch": row.at,
+            "probe": kind,
+            "stage": stage.stage,
+            "n": row.n,
+            "mean": getattr(stage, kind).mean,
+            "low": getattr(stage, kind).low,
+            "high": getattr(stage, kind).high,
+        }
+        for row, kind in rows
+        for stage in row.stages
+    )
+    interval = any(row.stages[0].linear.interval for row, _ in rows)
+    over_seeds = ": mean over seeds and its 95 % t interval" if interval else ""
+    told = f"Test accuracy of probes of frozen features by stage{over_seeds}."
+    return TextTable("probes", told, _filled(columns, 2) if rows else (), exact)
+
+
 def _sides(contrasts: Sequence[Contrast], labels: Mapping[str, str]) -> list[Column]:
     return [
         Column("variant", tuple(labels[as_written(item.variant)] for item in contrasts), False),
@@ -318,6 +358,11 @@ def _estimate(estimate: Estimate | None) -> str:
         return _NONE
     mean = points(estimate.mean)
     return mean if estimate.interval is None else f"{mean} ({span(estimate.interval)})"
+
+
+def _level(estimate: Estimate) -> str:
+    mean = points(estimate.mean, sign=False)
+    return f"{mean} ({span(estimate.interval)})" if estimate.interval else mean
 
 
 def _difference(item: Contrast | None, is_baseline: bool) -> str:

@@ -17,6 +17,7 @@ from rotbench.contrast import Contrast, VariantSummary, family_size
 from rotbench.evidence import proof, seed_rows
 from rotbench.limits import changes_of_seeds
 from rotbench.manuscript import text_environment
+from rotbench.probes import probe_rows
 from rotbench.recipe import part, value_words
 from rotbench.tables import distinct, troubled
 from rotbench.trained import TrainedPhase, trained_words
@@ -97,6 +98,7 @@ def methods(
     proofs = [proof(run, by_id) for run in runs if "start" in run["provenance"]]
     seeds = seed_rows(runs)
     family = family_size(contrasts)
+    probes = [row for row in probe_rows(results) if row.stages]
 
     pretexts = [_pretext(name, about, runs, papers, bibliography) for name, about in study["pretexts"].items()]
     recipes = [pretext.recipe for pretext in pretexts]
@@ -157,6 +159,8 @@ def methods(
             versions=[
                 _listed([f"{name} {version}" for name, version in some.items()]) for some in distinct(runs, "versions")
             ],
+            probes=probes,
+            probed_stages=_listed([stage.stage for stage in probes[0].stages]) if probes else "",
             counted=any(item.training_flops is not None for item in summaries),
             company=max(results.get("seconds_shared_by", {}).values(), default=0),
             troubled=_grouped(troubled(runs), labels),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import csv
+import io
 import re
 from typing import Any
 
@@ -12,6 +14,7 @@ from scipy import stats
 
 from rotbench import compare, report
 from rotbench.canvas import page_svg
+from rotbench.export import exported
 from rotbench.labels import label_lines
 from rotbench.probes import probe_rows
 from rotbench.redraw import check_shape
@@ -153,6 +156,24 @@ def test_report_json_has_them_at_full_precision() -> None:
     values = [one["stages"][1]["linear"] for one in results["probes"] if one["init"] == "random"]
     assert told[0]["stages"][1]["linear"]["mean"] == float(np.mean(values))
     assert told[0]["bank_images"] == 50000
+
+
+def test_an_export_has_the_probes_as_a_table_with_all_digits_and_in_the_methods() -> None:
+    results = probed()
+    files = exported(results)
+    rows = list(csv.DictReader(io.StringIO(files["probes.csv"].decode())))
+    assert len(rows) == len(LEVELS) * 2 * len(STAGES)
+    values = [one["stages"][2]["knn"] for one in results["probes"] if (one["init"], one["epoch"]) == ("rotation", 5)]
+    own = [row for row in rows if (row["init"], row["epoch"], row["probe"], row["stage"]) == (
+        "rotation", "5", "knn", "layer4"
+    )]  # fmt: skip
+    assert [float(row["mean"]) for row in own] == [float(np.mean(values))]
+    assert "| rotation | nearest neighbours | 5 | 3 of 3 |" in files["probes.md"].decode()
+    assert "stem, layer3 and layer4" in files["methods.md"].decode()
+    assert "pedregosa2011scikit" in files["references.bib"].decode()
+    plain = exported(simulated.results())
+    assert "probes.csv" not in plain
+    assert "scikit" not in plain["methods.md"].decode()
 
 
 def labelled(labels: tuple[int | None, ...] = (20, 100, None)) -> Results:
