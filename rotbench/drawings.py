@@ -338,7 +338,7 @@ def pretraining_panels(rows: Sequence[ProbeRow], summaries: Sequence[VariantSumm
             lines += [
                 sweep.SweepLine(
                     f"e{len(panels)}-d{place}",
-                    f"trained, {besides[as_written(item.variant)]}",
+                    "trained" if len(started) == 1 else f"trained, {besides[as_written(item.variant)]}",
                     len(own[0].stages) + place,
                     (sweep.Point(end.score.mean, item.estimate, said="the end"),),
                 )

@@ -9,6 +9,7 @@ from rotbench.compare import Results, as_written
 from rotbench.contrast import Variant, VariantSummary
 from rotbench.inference import Estimate
 from rotbench.partner import MATCHED, matches_all
+from rotbench.recipe import part
 
 AXIS = "labels_per_class"
 
@@ -57,7 +58,7 @@ def _all_labels(results: Results) -> float | None:
     classes = len(results["study"]["classes"])
     for run in results["runs"]:
         images = run["provenance"].get("data", {}).get("training_images")
-        if run["settings"]["train"].get(AXIS) is None and images and classes:
+        if part(run, "train").get(AXIS) is None and images and classes:
             return float(images / classes)
     return None
 

@@ -11,6 +11,7 @@ from rotbench.inference import Estimate, mean_interval
 from rotbench.matrix import Written
 from rotbench.partner import alike, filled
 from rotbench.probed import CONDITIONS
+from rotbench.recipe import part
 
 Probe = Mapping[str, Any]
 
@@ -102,7 +103,7 @@ def probe_rows(results: Results) -> tuple[ProbeRow, ...]:
                 or ("all labels" if told else ""),
                 values=condition,
                 epoch=first["epoch"],
-                last_epoch=parent["settings"]["train"]["epochs"] if parent and first["epoch"] is None else None,
+                last_epoch=part(parent, "train").get("epochs") if parent and first["epoch"] is None else None,
                 n=len(done),
                 planned=len({*results["study"]["seeds"], *(probe["seed"] for probe in group)}),
                 score=mean_interval(scores) if len(scores) == len(done) and scores else None,
@@ -128,7 +129,7 @@ def _worded(key: str, value: Any) -> str:
 
 def _parent(probe: Probe, runs: Mapping[str, Run]) -> Run | None:
     """The pretext run whose weights were probed as they are; None for inits that start from none or change them."""
-    if probe["settings"]["init"]["name"] != "pretext":
+    if part(probe, "init").get("name") != "pretext":
         return None
     return runs.get(next(iter(probe["needs"]), ""))
 

@@ -162,6 +162,8 @@ class _Probe(_Shape):
     stale: str | None
     needs: list[str]
     stages: list[_Stage]
+    provenance: dict[str, Any]
+    settings: dict[str, Any]
 
 
 class _Results(_Shape):

@@ -133,7 +133,9 @@ def _scale(axes: Axes, panels: Sequence[SweepPanel]) -> None:
     lows = [end.interval[0] if end.interval else end.mean for end in estimates]
     highs = [end.interval[1] if end.interval else end.mean for end in estimates]
     edge = 0.06 * room
-    axes.set_ylim(max(min(lows), min(means) - room) - edge, min(max(highs), max(means) + room) + edge)
+    axes.set_ylim(
+        max(0.0, min(lows), min(means) - room) - edge, min(max(1.0, *means), max(highs), max(means) + room) + edge
+    )
 
 
 def _said(point: Point, panel: SweepPanel) -> str:

@@ -31,6 +31,14 @@ EASE = np.array([0.03, 0.10, -0.11, -0.19, -0.04, -0.12, 0.08, 0.05, 0.11, 0.09]
 LIKE = {(3, 5): 14, (1, 9): 9, (4, 7): 5, (0, 8): 6, (2, 4): 5, (2, 6): 4, (3, 6): 4, (5, 7): 4, (0, 2): 4}
 ERRORS = 8
 
+PROBED_STAGES = {"stem": 64, "layer3": 256, "layer4": 512}
+#: What a linear probe reads off each of these, by init and pretext epoch.
+PROBED: dict[tuple[str, int | None], tuple[float, ...]] = {
+    ("random", None): (0.38, 0.40, 0.39),
+    ("rotation", 5): (0.42, 0.52, 0.50),
+    ("rotation", None): (0.43, 0.60, 0.55),
+}
+
 #: One grey pixel.
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81ytgAAAABJRU5ErkJggg=="
 
@@ -250,6 +258,41 @@ def results(seeds: int = 3, epochs: int = 20, pretext_epochs: int = 45) -> Resul
             runs.append(run("downstream", variant, seed, round(level + noise.gauss(0, 0.004), 4), level - 0.28, epochs))
     told = {"pairs": pairs(runs), "seed_agreement": seed_agreement(runs), "error_images": error_images(runs)}
     return {"format": 1, "rotbench": "0.1.0", "study": study(list(range(seeds))), "runs": runs, **told}
+
+
+def probes(seeds: Sequence[int]) -> list[dict[str, Any]]:
+    """Finished probes of the random backbone, and of rotation at its end and before."""
+    draw = np.random.default_rng(0)
+    made = []
+    for seed in seeds:
+        for (init, epoch), levels in PROBED.items():
+            rates = [float(level + draw.normal(0, 0.01)) for level in levels]
+            own = {"probe": init, **({} if epoch is None else {"epoch": epoch})}
+            parent = [] if init == "random" else [f"{init}-s{seed}-000000000000"]
+            made.append(
+                {
+                    "id": f"probe-{init}-{epoch}-s{seed}-{digest(own, seed)[:12]}",
+                    "variant": own,
+                    "init": init,
+                    "epoch": epoch,
+                    "seed": seed,
+                    "status": "done",
+                    "error": None,
+                    "stale": None,
+                    "needs": parent,
+                    "stages": [
+                        {"stage": stage, "features": count, "knn": rate - 0.05, "linear": rate, "c": 0.01}
+                        for (stage, count), rate in zip(PROBED_STAGES.items(), rates, strict=True)
+                    ],
+                    "provenance": {"bank_images": 50000},
+                    "settings": {
+                        "init": {"name": "pretext", "pretext": init} if parent else {"name": "random"},
+                        "train": {"labels_per_class": None},
+                    },
+                    "versions": {},
+                }
+            )
+    return made
 
 
 def study(seeds: list[int]) -> dict[str, Any]:

@@ -24,50 +24,12 @@ from tests.test_drawings import drawn
 from tests.test_report import Page
 
 Results = dict[str, Any]
-STAGES = ("stem", "layer3", "layer4")
-FEATURES = (64, 256, 512)
-#: What a linear probe reads off each stage, by init and epoch.
-LEVELS: dict[tuple[str, int | None], tuple[float, ...]] = {
-    ("random", None): (0.38, 0.40, 0.39),
-    ("rotation", 5): (0.42, 0.52, 0.50),
-    ("rotation", None): (0.43, 0.60, 0.55),
-}
-
-
-def probe(init: str, epoch: int | None, seed: int, rates: tuple[float, ...]) -> dict[str, Any]:
-    parent = [] if init == "random" else [f"rotation-s{seed}-000000000000"]
-    return {
-        "id": f"probe-{init}-{epoch}-s{seed}-{simulated.digest(init, epoch, seed)[:12]}",
-        "variant": {"probe": init, **({} if epoch is None else {"epoch": epoch})},
-        "init": init,
-        "epoch": epoch,
-        "seed": seed,
-        "status": "done",
-        "error": None,
-        "stale": None,
-        "needs": parent,
-        "stages": [
-            {"stage": stage, "features": count, "knn": rate - 0.05, "linear": rate, "c": 0.01, "converged": True}
-            for stage, count, rate in zip(STAGES, FEATURES, rates, strict=True)
-        ],
-        "provenance": {"bank_images": 50000},
-        "settings": {
-            "init": {"name": "pretext", "pretext": init} if parent else {"name": "random"},
-            "train": {"labels_per_class": None},
-        },
-        "versions": {},
-    }
+LEVELS, STAGES = simulated.PROBED, simulated.PROBED_STAGES
 
 
 def probed(seeds: int = 3) -> Results:
     results = simulated.results(seeds=seeds)
-    draw = np.random.default_rng(0)
-    results["probes"] = [
-        probe(init, epoch, seed, tuple(level + draw.normal(0, 0.01) for level in levels))
-        for seed in range(seeds)
-        for (init, epoch), levels in LEVELS.items()
-    ]
-    return results
+    return results | {"probes": simulated.probes(range(seeds))}
 
 
 def test_means_intervals_and_paired_gains_are_students() -> None:

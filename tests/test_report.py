@@ -91,6 +91,13 @@ def hostile(text: str) -> Results:
                 "init": text if run["variant"]["init"] == "random" else "other",
                 text: run["variant"]["freeze"],
             }
+    results["probes"] = simulated.probes(range(3))
+    for number, probe in enumerate(results["probes"]):
+        probe |= {"id": f"{text}{number}", "init": text, "error": text, "stale": text}
+        probe["variant"] = {"probe": text, text: text, **({"epoch": probe["epoch"]} if probe["epoch"] else {})}
+        probe["needs"] = [f"{one}{text}" for one in probe["needs"]]
+        for stage in probe["stages"]:
+            stage["stage"] += text
     return results
 
 
@@ -218,6 +225,8 @@ def everything() -> Results:
     runs[7]["log"] = "no end of line, 1\nno end of line, 2"
     blank(runs[-1])
     blank(runs[-2], status="failed", error="RuntimeError: out of memory")
+    results["probes"] = simulated.probes(range(2))
+    results["probes"][-1] |= {"status": "failed", "error": "RuntimeError: out of memory", "stages": []}
     return results
 
 
@@ -232,7 +241,7 @@ def test_a_page_with_everything_gives_everything_back() -> None:
 
 def old(results: Results) -> Results:
     """The same as a rotbench would have left that knew none of the later fields."""
-    for key in ("pairs", "subsets", "seed_agreement", "seconds_shared_by", "error_images"):
+    for key in ("pairs", "subsets", "seed_agreement", "seconds_shared_by", "error_images", "probes"):
         results.pop(key, None)
     for run in results["runs"]:
         for key in ("by_class", "errors", "pictures", "repeat", "no_pictures"):
@@ -458,7 +467,7 @@ def test_tables_have_captions_and_scoped_headers_and_figures_names() -> None:
     assert len(page.all("table")) == len(page.all("caption")) >= 8
     assert all(attrs.get("scope") in ("col", "row") for attrs in page.all("th"))
     figures = [attrs for attrs in page.all("svg") if attrs.get("class") == "figure"]
-    assert [attrs["role"] for attrs in figures] == ["img"] * (len(drawings.NAMES) - 1)  # all but that of tuned settings
+    assert [attrs["role"] for attrs in figures] == ["img"] * (len(drawings.NAMES) - 4)  # without tuning, labels and probes
     assert all(attrs.get("aria-hidden") for attrs in page.all("svg") if attrs not in figures)
     identities = [attrs["id"] for _, attrs in page.elements if "id" in attrs]
     assert len(identities) == len(set(identities))
