@@ -467,7 +467,7 @@ def test_tables_have_captions_and_scoped_headers_and_figures_names() -> None:
     assert len(page.all("table")) == len(page.all("caption")) >= 8
     assert all(attrs.get("scope") in ("col", "row") for attrs in page.all("th"))
     figures = [attrs for attrs in page.all("svg") if attrs.get("class") == "figure"]
-    assert [attrs["role"] for attrs in figures] == ["img"] * (len(drawings.NAMES) - 4)  # without tuning, labels and probes
+    assert [attrs["role"] for attrs in figures] == ["img"] * (len(drawings.NAMES) - 4)  # no tuning, labels, probes
     assert all(attrs.get("aria-hidden") for attrs in page.all("svg") if attrs not in figures)
     identities = [attrs["id"] for _, attrs in page.elements if "id" in attrs]
     assert len(identities) == len(set(identities))
