@@ -34,7 +34,7 @@ from rotbench.models import (
 from rotbench.pictures import pictures
 from rotbench.proof import freeze_proof, label_proof
 from rotbench.setup import Setup, backbone_file, set_up
-from rotbench.store import read_manifest, read_verified, to_json
+from rotbench.store import Store, read_manifest, read_verified, to_json
 from rotbench.tasks import chance
 from rotbench.train import Snapshot, Trained, answers, fit
 from rotbench.trained import trained_phases
@@ -65,7 +65,10 @@ def perform(
     keeps = record.get("keeps", [])
     snapshot = read_snapshot(store / "attempts" / request["resume"]) if request.get("resume") else None
     if snapshot is not None and any(epoch <= snapshot.epoch and epoch not in snapshot.kept for epoch in keeps):
-        snapshot = None  # it was made before these weights were asked for, and is past them
+        # It was made before these weights were asked for, and is past them; left there, it would be taken again for
+        # the newest after the next interruption.
+        snapshot = None
+        Store(store).forget_checkpoints(record["id"])
     ready = set_up(request, store, snapshot)
     network, loaded, train = ready.network, ready.loaded, ready.train
     before = _tensors(network)

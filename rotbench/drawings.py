@@ -130,9 +130,10 @@ def drawings(
         title = "Pretext score and the accuracy of what starts from it"
         drawn["transfer"] = figures.clouds("transfer", title, clouds, "test accuracy")
     probed = [row for row in probe_rows(results) if row.stages]
-    if probed:
+    by_stage = stage_panels(probed)
+    if by_stage:
         title = "What probes read off each stage"
-        drawn["probes"] = sweep.sweeps("probes", title, stage_panels(probed, variants, styles), alone=False)
+        drawn["probes"] = sweep.sweeps("probes", title, by_stage, alone=False)
     grown = pretraining_panels(probed, summaries)
     if grown:
         title = "Probe accuracy over pretraining"
@@ -285,9 +286,7 @@ def besides_init(variants: Sequence[Variant]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(key for variant in variants for key in variant if key != "init"))
 
 
-def stage_panels(
-    rows: Sequence[ProbeRow], variants: Sequence[Variant], styles: Mapping[str, int]
-) -> list[sweep.SweepPanel]:
+def stage_panels(rows: Sequence[ProbeRow]) -> list[sweep.SweepPanel]:
     """What the last weights tell at each stage: a panel a kind of probe and condition, a line an init."""
     last = [row for row in rows if row.epoch is None]
     names = list(dict.fromkeys(row.init for row in last))
@@ -422,7 +421,11 @@ def _references(study: Mapping[str, Any], variant: Variant, *, at_least: bool = 
 
 
 def _predicted(study: Mapping[str, Any], summary: VariantSummary) -> tuple[float, float] | None:
-    """Where one more run of a variant would lie, where a published run is to be held against it."""
-    if not _references(study, summary.variant):
+    """Where one more run of a variant would lie, where a published run is to be held against it; no mean of several."""
+    if not any(
+        reference.get("match") and not reference.get("at_least") and matches_all(summary.variant, reference["match"])
+        for reference in study["references"]
+        if (reference.get("n") or 1) == 1
+    ):
         return None
     return inference.prediction_interval(list(summary.accuracies.values()))

@@ -112,7 +112,7 @@ def run_study(
     records = [run_record(run) for run in plan.everything]
     standing = standings(store, records)
     todo = agenda(plan, standing, orders)
-    state = _take_stock(plan, store, standing, todo)
+    state = _take_stock(plan, standing, todo)
     described = describe(plan, command)
     seen = looks(store.read_study(), _done(store), plan.seeds, [run.id for run in plan.runs])
     store.write_study({**described, "study": {**described["study"], "looks": seen}})
@@ -132,6 +132,11 @@ def run_study(
         if state.waiting:
             _require_room(store, state.waiting, orders.jobs)
             _prepare(plan, store, engine, state.waiting, orders, stop)
+            # Not before all that can be lacking is there: what is finished stays where nothing can replace it.
+            for run in state.waiting:
+                stored = standing[run.id].stored
+                if stored is not None:
+                    store.set_aside(stored)
         try:
             _walk(plan, store, engine, orders, watcher, state, stop, write)
         finally:
@@ -221,16 +226,15 @@ def agenda(plan: Plan, standing: Mapping[str, Standing], orders: Orders) -> Agen
     )
 
 
-def _take_stock(plan: Plan, store: Store, standing: Mapping[str, Standing], todo: Agenda) -> _State:
-    """What waits, is done and has failed; what is asked to be redone is set aside."""
+def _take_stock(plan: Plan, standing: Mapping[str, Standing], todo: Agenda) -> _State:
+    """What waits, is done and has failed."""
     state = _State(list(todo.train), set(), {*todo.orphaned})
     waiting = {run.id for run in todo.train}
     for run in plan.everything:
         stands = standing[run.id]
         if run.id in waiting:
-            if stands.stored is not None:
-                store.set_aside(stands.stored)
-        elif stands.state == "failed":
+            continue
+        if stands.state == "failed":
             state.failed.add(run.id)
         elif stands.state in ("done", "stale"):
             state.done.add(run.id)
@@ -239,8 +243,13 @@ def _take_stock(plan: Plan, store: Store, standing: Mapping[str, Standing], todo
 
 def _require_room(store: Store, waiting: Sequence[Run], jobs: int) -> None:
     """Raises where the disk has no room for the results and for three checkpoints of each run that is trained."""
-    largest = max(backbone_bytes(run.settings["model"]["name"], run.settings["model"]["stem"]) for run in waiting)
-    needed = kept_bytes(waiting) + 3 * STATES_A_CHECKPOINT * largest * min(jobs, len(waiting))
+    checkpoints = [
+        (STATES_A_CHECKPOINT + len(run.keeps))
+        * backbone_bytes(run.settings["model"]["name"], run.settings["model"]["stem"])
+        for run in waiting
+        if run.kind != "probe"
+    ]
+    needed = kept_bytes(waiting) + 3 * max(checkpoints, default=0) * min(jobs, len(checkpoints))
     free = free_bytes(store.folder)
     if free < needed:
         raise EnvironmentLacking(

@@ -34,11 +34,11 @@ def label_lines(results: Results, summaries: Sequence[VariantSummary]) -> tuple[
         if MATCHED not in item.variant:
             rest = {key: value for key, value in item.variant.items() if key != AXIS}
             groups.setdefault(as_written(rest), []).append(item)
-    everything = _all_labels(results)
+    labels = _labels(results)
     lines = []
     for group in groups.values():
         placed = sorted(
-            ((at, item) for item in group if (at := _labels(item.variant, everything)) is not None),
+            ((at, item) for item in group if (at := labels.get(as_written(item.variant))) is not None),
             key=lambda place: place[0],
         )
         points = tuple((at, item.estimate) for at, item in placed if item.estimate is not None)
@@ -47,20 +47,17 @@ def label_lines(results: Results, summaries: Sequence[VariantSummary]) -> tuple[
     return tuple(lines)
 
 
-def _labels(variant: Variant, everything: float | None) -> float | None:
-    """How many labels a class a variant has; one that does not say has all."""
-    labels = variant.get(AXIS)
-    return everything if labels is None else float(labels)
-
-
-def _all_labels(results: Results) -> float | None:
-    """How many labels a class there are in all; None before a run that has them is done."""
+def _labels(results: Results) -> dict[str, float]:
+    """How many labels a class each variant had, validation images included; of all labels it is the mean."""
     classes = len(results["study"]["classes"])
+    found: dict[str, float] = {}
     for run in results["runs"]:
-        images = run["provenance"].get("data", {}).get("training_images")
-        if part(run, "train").get(AXIS) is None and images and classes:
-            return float(images / classes)
-    return None
+        given, data = part(run, "train").get(AXIS), run["provenance"].get("data", {})
+        if given is not None:
+            found[as_written(run["variant"])] = float(given)
+        elif classes and data.get("training_images"):
+            found[as_written(run["variant"])] = (data["training_images"] + data.get("validation_images", 0)) / classes
+    return found
 
 
 def _published(
@@ -73,6 +70,8 @@ def _published(
             continue
         who = ", ".join(part for part in (reference.get("recipe"), reference["source"]) if part)
         for at, item in placed:
-            if matches_all(item.variant, reference["match"]):
+            # A number that names no labels is of all of them.
+            named = AXIS in reference["match"] or AXIS not in item.variant
+            if named and matches_all(item.variant, reference["match"]):
                 found.setdefault(who, {})[at] = reference["test_accuracy"]
     return tuple((who, tuple(sorted(curve.items()))) for who, curve in found.items() if len(curve) > 1)

@@ -155,7 +155,7 @@ class _Identifier:
     ) -> Run:
         """A run with its identity. What a pretext run's identity covers, that of its children covers too."""
         if self.rehearsal:
-            settings = rehearsed_probe(settings) if kind == "probe" else rehearsed(settings, variant)
+            settings = rehearsed_probe(settings, variant) if kind == "probe" else rehearsed(settings, variant)
         parent_name = settings["init"].get("pretext")
         parent = trained[parent_name] if parent_name is not None else None
         plugins = tuple(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -61,7 +62,8 @@ def perform_probe(request: Mapping[str, Any], store: Path, report: Report) -> di
     for place, stage in enumerate(stages):
         nearest = knn_accuracy(bank[stage], labels, test[stage], test_labels)
         tell(3 + 2 * place)
-        linear = asdict(linear_probe(bank[stage], labels, test[stage], test_labels, record["seed"]))
+        sign = functools.partial(tell, 3 + 2 * place)  # of life: a fit may take minutes
+        linear = asdict(linear_probe(bank[stage], labels, test[stage], test_labels, record["seed"], sign))
         tell(4 + 2 * place)
         rows.append(
             {

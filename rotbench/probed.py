@@ -23,13 +23,17 @@ Settings = Mapping[str, Any]
 
 
 def probed(
-    variants: Sequence[tuple[Settings, Settings]], pretexts: Mapping[str, Settings], probes: ProbeSettings | None
+    variants: Sequence[tuple[Settings, Settings]],
+    pretexts: Mapping[str, Settings],
+    probes: ProbeSettings | None,
+    train: Settings,
 ) -> list[tuple[dict[str, Any], dict[str, Any]]]:
     """What each probe is called and its settings, the same for every seed; nothing without ``probes``.
 
     ``variants`` are what the file writes of downstream runs and their resolved settings; ``pretexts`` the resolved
-    settings of pretext runs by name, which are probed too where nothing starts from them. The random backbone is a row
-    of each group that shares labels and network, and comes first in it.
+    settings of pretext runs by name, which are probed too where nothing starts from them as they are, with the labels
+    of ``train``, the study's own. The random backbone is a row of each group that shares labels and network, and comes
+    first in it.
     """
     if probes is None:
         return []
@@ -57,8 +61,8 @@ def probed(
     for variant, settings in variants:
         condition = {key: variant[key] for key in CONDITIONS if key in variant}
         add_all(filled(variant)["init"], settings["init"], condition, settings)
-    unused = set(pretexts) - {settings["init"].get("pretext") for _, settings in variants}
+    used = {settings["init"]["pretext"] for _, settings in variants if settings["init"]["name"] == "pretext"}
     for name, settings in pretexts.items():
-        if name in unused:
-            add_all(name, {"name": "pretext", "pretext": name}, {}, settings)
+        if name not in used:
+            add_all(name, {"name": "pretext", "pretext": name}, {}, {**settings, "train": train})
     return list(found.values())

@@ -10,8 +10,9 @@ from rotbench.compare import Results, Run, as_written, axis_labels
 from rotbench.inference import Estimate, mean_interval
 from rotbench.matrix import Written
 from rotbench.partner import alike, filled
-from rotbench.probed import CONDITIONS
+from rotbench.probed import BANK_KEYS, CONDITIONS
 from rotbench.recipe import part
+from rotbench.settings import MODEL_KEYS
 
 Probe = Mapping[str, Any]
 
@@ -65,9 +66,8 @@ class ProbeRow:
 
     def is_of(self, variant: Mapping[str, Any]) -> bool:
         """Whether a variant starts from what was probed and has the labels that the probe learnt from."""
-        keys = {*self.values, *(key for key in CONDITIONS if key in variant)}
         return alike(filled(variant)["init"]) == alike(self.written) and all(
-            alike(variant.get(key)) == alike(self.values.get(key)) for key in keys
+            alike(variant[key]) == alike(self.values.get(key)) for key in CONDITIONS if key in variant
         )
 
 
@@ -76,7 +76,7 @@ def probe_rows(results: Results) -> tuple[ProbeRow, ...]:
     probes: Sequence[Probe] = results.get("probes", [])
     groups: dict[str, list[Probe]] = {}
     for probe in probes:
-        groups.setdefault(as_written(probe["variant"]), []).append(probe)
+        groups.setdefault(as_written([probe["init"], probe["epoch"], _condition(probe)]), []).append(probe)
     inits = axis_labels([probe["init"] for probe in probes])
     conditions = {key: _condition(group[0]) for key, group in groups.items()}
     random = {
@@ -99,8 +99,7 @@ def probe_rows(results: Results) -> tuple[ProbeRow, ...]:
             ProbeRow(
                 init=inits[as_written(first["init"])],
                 written=first["init"],
-                condition=", ".join(_worded(name, condition.get(name)) for name in condition if name in told)
-                or ("all labels" if told else ""),
+                condition=", ".join(_worded(name, condition[name]) for name in condition if name in told),
                 values=condition,
                 epoch=first["epoch"],
                 last_epoch=part(parent, "train").get("epochs") if parent and first["epoch"] is None else None,
@@ -116,7 +115,9 @@ def probe_rows(results: Results) -> tuple[ProbeRow, ...]:
 
 
 def _condition(probe: Probe) -> dict[str, Any]:
-    return {key: value for key, value in probe["variant"].items() if key not in ("probe", "epoch")}
+    """What sets the probes of one init apart, as it was resolved and not as the file writes it."""
+    train, model = part(probe, "train"), part(probe, "model")
+    return {**{key: train.get(key) for key in BANK_KEYS}, **{key: model.get(key) for key in MODEL_KEYS}}
 
 
 def _keys(conditions: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -124,7 +125,9 @@ def _keys(conditions: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def _worded(key: str, value: Any) -> str:
-    return f"{value} labels a class" if key == "labels_per_class" and value is not None else f"{key} {value}"
+    if key == "labels_per_class":
+        return "all labels" if value is None else f"{value} labels a class"
+    return f"{key} {value}"
 
 
 def _parent(probe: Probe, runs: Mapping[str, Run]) -> Run | None:

@@ -6,6 +6,7 @@ Both learn from a bank, features of labelled images, and are scored on features 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,19 +54,30 @@ def knn_accuracy(
     """The accuracy of a vote among the nearest of the bank, by cosine similarity; a fraction.
 
     ``bank`` (N, D) and ``test`` (M, D) are float32, ``labels`` (N,) and ``test_labels`` (M,) int64. Of classes with
-    equally many votes the first wins. A bank of fewer images votes as a whole.
+    equally many votes the first wins. Where a class has fewer images than ``neighbours``, so many vote, since even
+    the best features could not give it a majority otherwise.
     """
+    counts = np.bincount(labels)
+    neighbours = min(neighbours, int(counts[counts > 0].min()))
     # On features of length one the nearest in angle are the nearest.
-    vote = KNeighborsClassifier(min(neighbours, len(bank)), algorithm="brute", metric="euclidean")
+    vote = KNeighborsClassifier(neighbours, algorithm="brute", metric="euclidean")
     vote.fit(normalize(bank), labels)
     return float(vote.score(normalize(test), test_labels))
 
 
-def linear_probe(bank: Features, labels: Labels, test: Features, test_labels: Labels, seed: int) -> LinearProbe:
+def linear_probe(
+    bank: Features,
+    labels: Labels,
+    test: Features,
+    test_labels: Labels,
+    seed: int,
+    fitted_one: Callable[[], None] = lambda: None,
+) -> LinearProbe:
     """Multinomial logistic regression on standardised features, with the C of :data:`GRID` that is best on a fifth of
     the bank (the smallest of equally good ones), fitted again to all of it.
 
     Arrays as for :func:`knn_accuracy`; ``seed`` chooses the fifth, by class. The test images choose nothing.
+    ``fitted_one`` is called after each fit.
     """
     counts = np.bincount(labels)
     fewest = counts[counts > 0].min()
@@ -80,6 +92,7 @@ def linear_probe(bank: Features, labels: Labels, test: Features, test_labels: La
         for candidate in GRID:
             _fit(chosen.set_params(C=candidate), fitted, labels[fit])
             accuracies.append(float(chosen.score(scored, labels[held])))
+            fitted_one()
         held_accuracy = max(accuracies)
         c = GRID[accuracies.index(held_accuracy)]
     scaler = StandardScaler().fit(bank)

@@ -37,11 +37,11 @@ def rehearsed(settings: Mapping[str, Any], variant: Mapping[str, Any]) -> dict[s
     return {**settings, "train": train, "rehearsal": {**small, "variant": variant}}
 
 
-def rehearsed_probe(settings: Mapping[str, Any]) -> dict[str, Any]:
+def rehearsed_probe(settings: Mapping[str, Any], variant: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a probe, with few images: as many labels a class as a kNN of a few neighbours needs."""
     train = dict(settings["train"])
     held = math.ceil(1 / train["validation"]) if train["validation"] else 0
     if train["labels_per_class"] is not None:
         train["labels_per_class"] = min(train["labels_per_class"], max(LABELS_PER_CLASS, held))
     small = {"images": PROBED_IMAGES, "per_class": max(train["labels_per_class"] or 0, held)}
-    return {**settings, "train": train, "rehearsal": small}
+    return {**settings, "train": train, "rehearsal": {**small, "variant": variant}}

@@ -71,7 +71,7 @@ def resolve(study: Study, faults: Sequence[Fault], registry: Registry) -> Resolv
         pretexts=pretexts,
         variants=tuple(resolved),
         matched=matched,
-        probes=tuple(probed(resolved, pretexts, study.probes)),
+        probes=tuple(probed(resolved, pretexts, study.probes, resolver._train({}, {}))),
         plugins=resolver.used,
     )
 

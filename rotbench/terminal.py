@@ -81,6 +81,8 @@ class Outlook:
     def ended(self, run: Run) -> None:
         self._waiting.pop(run.id, None)
         self._share.pop(run.id, None)
+        if run.kind == "probe" and run.id in self._began:
+            self._paces.add_probe(run.settings, time.monotonic() - self._began[run.id])
         if run.id in self._trained:
             # Starting a worker takes seconds too, which a study of many short runs feels.
             self._paces.add_start(time.monotonic() - self._began[run.id] - self._trained.pop(run.id))
@@ -90,7 +92,9 @@ class Outlook:
         share = self._share.get(run.id, 0.0)
         if run.kind == "probe":
             price = self._paces.price(run)
-            return price.seconds * (1 - share) if price else 0.0
+            if price is None:  # the first: by how far it is, and before it begins as if it were nothing
+                return (time.monotonic() - self._began[run.id]) * (1 - share) / share if share else 0.0
+            return price.seconds * (1 - share)
         pace = self._paces.of(run.settings)
         if pace is not None and (pace.basis == "finished" or run.id not in self._share):
             started = 0.0 if run.id in self._share else pace.start_seconds

@@ -46,11 +46,13 @@ def test_nearest_neighbours_are_those_of_the_largest_cosine_and_vote() -> None:
     assert knn_accuracy(BANK, LABELS, TEST, TEST_LABELS) == pytest.approx(float(plain.score(TEST, TEST_LABELS)))
 
 
-def test_length_does_not_matter_to_neighbours_and_a_small_bank_votes_as_a_whole() -> None:
+def test_length_does_not_matter_to_neighbours_and_no_more_vote_than_a_class_has() -> None:
     longer = (TEST * np.random.default_rng(3).uniform(0.1, 9, (len(TEST), 1))).astype(np.float32)
     assert knn_accuracy(BANK, LABELS, longer, TEST_LABELS) == knn_accuracy(BANK, LABELS, TEST, TEST_LABELS)
-    # Ten images: all vote, two a class, and of equally many votes the first class wins.
-    assert knn_accuracy(BANK[:10], LABELS[:10], TEST, TEST_LABELS) == np.mean(TEST_LABELS == 0)
+    few = KNeighborsClassifier(2, metric="cosine").fit(BANK[:10], LABELS[:10])  # two a class
+    assert knn_accuracy(BANK[:10], LABELS[:10], TEST, TEST_LABELS) == pytest.approx(float(few.score(TEST, TEST_LABELS)))
+    apart = np.eye(CLASSES, dtype=np.float32)
+    assert knn_accuracy(apart, np.arange(CLASSES), apart, np.arange(CLASSES)) == 1
 
 
 def test_the_linear_probe_is_the_minimum_of_the_penalised_likelihood() -> None:
