@@ -26,7 +26,7 @@ from rotbench.driver import Orders
 from rotbench.errors import EnvironmentLacking
 from rotbench.store import Store, verify_folder
 from tests.program import ROOT, rotbench
-from tests.toy_study import toy_plan, toy_run
+from tests.toy_study import STUDY, toy_plan, toy_run
 
 RESULTS = ("results.json", "results.csv", "report.html")
 
@@ -585,3 +585,19 @@ def test_a_disk_without_room_is_told_before_anything_is_trained(
     with pytest.raises(EnvironmentLacking, match=r"50 MB free; the study needs about \d+ MB"):
         toy_run(tmp_path / "results", Orders(jobs=2))
     assert not (tmp_path / "results" / "trained.txt").exists()
+
+
+def test_what_is_finished_is_not_set_aside_before_there_is_room_to_replace_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Probes of earlier epochs need the pretext run again: it goes only once its successor can be made."""
+    folder = tmp_path / "results"
+    toy_run(folder, Orders(jobs=2))
+    before = sorted(path.name for path in (folder / "runs").iterdir())
+    probed = f"{STUDY}[probes]\nepochs = [1]\n"
+    with monkeypatch.context() as patch:
+        patch.setattr("rotbench.driver.free_bytes", lambda folder: 1000)
+        with pytest.raises(EnvironmentLacking, match="free; the study needs"):
+            toy_run(folder, Orders(jobs=2), probed)
+    assert sorted(path.name for path in (folder / "runs").iterdir()) == before
+    assert not (folder / "quarantine").exists()
