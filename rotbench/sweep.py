@@ -14,6 +14,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 from rotbench.canvas import (
     Drawing,
     Percent,
+    all_short,
     colour_of,
     dash_of,
     laid_out,
@@ -27,6 +28,9 @@ from rotbench.inference import Estimate
 
 #: From this ratio of the largest to the smallest value on they are drawn by their logarithm.
 LOGARITHMIC = 5.0
+
+#: Places along an axis have room for so many letters.
+LONGEST_NAME = 10
 
 #: Above and below the means at least so much of an interval is shown, a fraction.
 LEAST_ROOM = 0.02
@@ -153,7 +157,7 @@ def _places(axes: Axes, panel: SweepPanel) -> None:
         axes.set_xscale("log")
     axes.xaxis.set_major_locator(FixedLocator(values))
     axes.xaxis.set_minor_locator(NullLocator())
-    names = panel.names
+    names = all_short(panel.names, LONGEST_NAME)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda at, _: names[round(at)] if names else f"{at:g}"))
 
 
