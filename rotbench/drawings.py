@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
-from rotbench import canvas, compare, figures, inference, sweep
+from rotbench import canvas, compare, figures, inference, sweep, trends
 from rotbench.compare import Results, as_written
 from rotbench.contrast import Contrast, Variant, VariantSummary
 from rotbench.curve import scored_part
-from rotbench.labels import AXIS as LABELS
-from rotbench.labels import label_lines
 from rotbench.partner import MATCHED, filled, matches_all
-from rotbench.probes import ProbeRow, probe_rows
+from rotbench.probes import probe_rows
 from rotbench.transfer import transfers
-from rotbench.tuning import Side, tuned_sides
+from rotbench.tuning import tuned_sides
 from rotbench.views import View, draws_bands, seed_lines, views
 from rotbench.wording import labels_by_axis, variant_labels, varying
 
@@ -39,12 +36,6 @@ NAMES = (
 
 #: A panel of curves has at most this many variants where an axis is left to part them by.
 MOST_IN_A_PANEL = 8
-
-#: Beside what probes tell over pretraining, so many variants that were trained from its end are shown at most.
-MOST_TRAINED = 6
-
-#: The kinds of probe, by what a stage's scores call them.
-PROBES = {"linear": "Linear probe", "knn": "Nearest neighbours"}
 
 #: What is said beside a contrast's label of the partner that it has.
 COMPARISONS = {
@@ -108,11 +99,11 @@ def drawings(
         margin = study.get("margin", inference.MARGIN)
         drawn["differences"] = figures.differences("differences", "Paired differences to the baseline", paired, margin)
 
-    tried = sweep_panels(tuned_sides(results, summaries, contrasts))
+    tried = trends.sweep_panels(tuned_sides(results, summaries, contrasts))
     if tried:
         drawn["tuning"] = sweep.sweeps("tuning", "Test accuracy by tuned setting", tried)
 
-    labelled = label_panels(results, summaries, styles)
+    labelled = trends.label_panels(results, summaries)
     if labelled:
         title = "Test accuracy by the number of labels"
         drawn["labels"] = sweep.sweeps("labels", title, labelled, alone=False)
@@ -130,11 +121,11 @@ def drawings(
         title = "Pretext score and the accuracy of what starts from it"
         drawn["transfer"] = figures.clouds("transfer", title, clouds, "test accuracy")
     probed = [row for row in probe_rows(results) if row.stages]
-    by_stage = stage_panels(probed)
+    by_stage = trends.stage_panels(probed)
     if by_stage:
         title = "What probes read off each stage"
         drawn["probes"] = sweep.sweeps("probes", title, by_stage, alone=False)
-    grown = pretraining_panels(probed, summaries)
+    grown = trends.pretraining_panels(probed, summaries)
     if grown:
         title = "Probe accuracy over pretraining"
         drawn["probes-epochs"] = sweep.sweeps("probes-epochs", title, grown, alone=False)
@@ -234,119 +225,6 @@ def curve_panels(
     return [
         figures.Panel(title, tuple(series), levels, view.measured, view.is_accuracy) for title, series in panels.items()
     ]
-
-
-def sweep_panels(sides: Sequence[Side]) -> list[sweep.SweepPanel]:
-    """Accuracies by tuned value: a panel a condition and tuned axis, a line a side in the style of its variants."""
-    panels: dict[tuple[str, str], list[sweep.SweepLine]] = {}
-    for place, side in enumerate(sides):
-        points = tuple(
-            sweep.Point(tried.value, tried.summary.estimate, tried.chosen)
-            for tried in side.tried
-            if tried.summary.estimate is not None
-        )
-        if points:
-            # The keys of the page's series are those of single values, so a line has one of its own.
-            line = sweep.SweepLine(f"t{place}", side.name, 0, points)
-            panels.setdefault((side.axis, side.condition), []).append(line)
-    names = list(dict.fromkeys(line.label for lines in panels.values() for line in lines))
-    return [
-        sweep.SweepPanel(condition, axis, tuple(replace(line, style=names.index(line.label)) for line in lines))
-        for (axis, condition), lines in panels.items()
-    ]
-
-
-def label_panels(
-    results: Results, summaries: Sequence[VariantSummary], styles: Mapping[str, int]
-) -> list[sweep.SweepPanel]:
-    """Accuracies by labels: a panel what variants set besides their init, a line an init, published ones beside it."""
-    lines = label_lines(results, summaries)
-    if not lines:
-        return []
-    variants = [{key: value for key, value in line.variant.items() if key != LABELS} for line in lines]
-    inits, conditions = variant_labels(variants, besides_init(variants)), variant_labels(variants, ("init",))
-    names = list(dict.fromkeys(inits.values()))
-    panels: dict[str, list[sweep.SweepLine]] = {}
-    for place, (line, variant) in enumerate(zip(lines, variants, strict=True)):
-        name = inits[as_written(variant)]
-        own = panels.setdefault(conditions[as_written(variant)], [])
-        own.append(sweep.SweepLine(f"l{place}", name, names.index(name), tuple(sweep.Point(*at) for at in line.points)))
-        for number, (who, curve) in enumerate(line.published):
-            points = tuple(sweep.Point(at, inference.mean_interval([accuracy])) for at, accuracy in curve)
-            label = f"published: {who}" if who not in {other.label for other in own} else who
-            own.append(sweep.SweepLine(f"l{place}-published{number}", label, names.index(name), points, True))
-    return [
-        sweep.SweepPanel("" if len(panels) == 1 else title, "labelled images a class", tuple(own))
-        for title, own in panels.items()
-    ]
-
-
-def besides_init(variants: Sequence[Variant]) -> tuple[str, ...]:
-    """The axes of variants but for the init."""
-    return tuple(dict.fromkeys(key for variant in variants for key in variant if key != "init"))
-
-
-def stage_panels(rows: Sequence[ProbeRow]) -> list[sweep.SweepPanel]:
-    """What the last weights tell at each stage: a panel a kind of probe and condition, a line an init."""
-    last = [row for row in rows if row.epoch is None]
-    names = list(dict.fromkeys(row.init for row in last))
-    stages = tuple(stage.stage for stage in last[0].stages) if last else ()
-    panels: list[sweep.SweepPanel] = []
-    for condition in dict.fromkeys(row.condition for row in last):
-        for kind, words in PROBES.items():
-            lines = tuple(
-                sweep.SweepLine(
-                    f"{kind}{place}",
-                    row.init,
-                    names.index(row.init),
-                    tuple(sweep.Point(at, getattr(stage, kind)) for at, stage in enumerate(row.stages)),
-                )
-                for place, row in enumerate(last)
-                if row.condition == condition
-            )
-            title = f"{words}, {condition}" if condition else words
-            panels.append(sweep.SweepPanel(title, "stage", lines, stages))
-    return panels
-
-
-def pretraining_panels(rows: Sequence[ProbeRow], summaries: Sequence[VariantSummary]) -> list[sweep.SweepPanel]:
-    """Linear probes against the pretext score as pretraining went on, and at its end what was trained from it."""
-    panels: list[sweep.SweepPanel] = []
-    for name, condition in dict.fromkeys((row.init, row.condition) for row in rows if row.epoch is not None):
-        own = [row for row in rows if (row.init, row.condition) == (name, condition) and row.score is not None]
-        own.sort(key=lambda row: row.at or 0)
-        if len(own) < 2:
-            continue
-        lines = [
-            sweep.SweepLine(
-                f"e{len(panels)}-{place}",
-                f"linear probe, {stage.stage}",
-                place,
-                tuple(
-                    sweep.Point(row.score.mean, row.stages[place].linear, said=f"epoch {row.at}")
-                    for row in own
-                    if row.score is not None
-                ),
-            )
-            for place, stage in enumerate(own[0].stages)
-        ]
-        end = own[-1]
-        if end.epoch is None and end.score is not None:
-            started = [item for item in summaries if end.is_of(item.variant) and MATCHED not in item.variant]
-            besides = variant_labels([item.variant for item in started], ("init",))
-            lines += [
-                sweep.SweepLine(
-                    f"e{len(panels)}-d{place}",
-                    "trained" if len(started) == 1 else f"trained, {besides[as_written(item.variant)]}",
-                    len(own[0].stages) + place,
-                    (sweep.Point(end.score.mean, item.estimate, said="the end"),),
-                )
-                for place, item in enumerate(started[:MOST_TRAINED])
-                if item.estimate is not None
-            ]
-        title = f"{name}, {condition}" if condition else name
-        panels.append(sweep.SweepPanel(title, "pretext score", tuple(lines), per_cent=own[0].per_cent))
-    return panels
 
 
 def pretext_panels(results: Results, styles: Mapping[str, int]) -> list[figures.Panel]:

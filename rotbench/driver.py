@@ -133,7 +133,7 @@ def run_study(
             _require_room(store, state.waiting, orders.jobs)
             _prepare(plan, store, engine, state.waiting, orders, stop)
             # Not before all that can be lacking is there: what is finished stays where nothing can replace it.
-            for run in state.waiting:
+            for run in state.waiting if not stop.count else ():
                 stored = standing[run.id].stored
                 if stored is not None:
                     store.set_aside(stored)

@@ -16,7 +16,7 @@ from rotbench.compare import as_written
 from rotbench.contrast import Contrast, VariantSummary, family_size
 from rotbench.inference import Estimate
 from rotbench.power import MOST_SEEDS
-from rotbench.probes import ProbeRow
+from rotbench.probes import KINDS, ProbeRow
 from rotbench.resources import templates_folder
 from rotbench.saving import middle
 from rotbench.tables import FinalRow
@@ -33,9 +33,6 @@ _IN_LATEX = {
     "\N{EN DASH}": "--",
     "\N{DAGGER}": "$\\dagger$",
 }
-
-#: The kinds of probe, by what a stage's scores call them.
-PROBES = {"linear": "linear", "knn": "nearest neighbours"}
 
 _NONE = "\N{EN DASH}"
 #: Marks a verdict that a test without normality cannot confirm at this number of seeds.
@@ -195,11 +192,11 @@ def _named(axes: Sequence[str], finals: Sequence[FinalRow]) -> list[Column]:
 
 def probe_table(probes: Sequence[ProbeRow]) -> TextTable:
     """What probes read off each stage, two rows a probe; none where nothing was probed."""
-    rows = [(row, kind) for row in probes if row.stages for kind in PROBES]
+    rows = [(row, kind) for row in probes if row.stages for kind in KINDS]
     stages = [stage.stage for stage in rows[0][0].stages] if rows else []
     columns = [
         Column("init", tuple(row.init for row, _ in rows), False),
-        Column("probe", tuple(PROBES[kind] for _, kind in rows), False),
+        Column("probe", tuple(KINDS[kind] for _, kind in rows), False),
         Column("bank", tuple(row.condition or _NONE for row, _ in rows), False),
         Column("after epoch", tuple(_told(str, row.at) for row, _ in rows)),
         Column("seeds", tuple(f"{row.n} of {row.planned}" for row, _ in rows)),

@@ -16,6 +16,9 @@ from rotbench.settings import MODEL_KEYS
 
 Probe = Mapping[str, Any]
 
+#: The kinds of probe, by what :class:`StageScores` calls them.
+KINDS = {"linear": "linear probe", "knn": "nearest neighbours"}
+
 
 @dataclass(frozen=True)
 class StageScores:
