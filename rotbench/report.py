@@ -112,6 +112,7 @@ def render(results: Results) -> str:
         pretext_table=pretext_table(results),
         transfer=transfer_table(results),
         probes=probe_rows(results),
+        fits=[stage.get("converged", True) for probe in results.get("probes", []) for stage in probe["stages"]],
         probes_planned=len(results.get("probes", [])),
         probe_trouble=[probe for probe in results.get("probes", []) if probe["status"] != "done" or probe["stale"]],
         proof=proofs,

@@ -96,6 +96,14 @@ def test_the_page_has_tables_and_figures_of_probes_and_none_without() -> None:
     assert {"probes", "probes-epochs", "labels"}.isdisjoint(drawn(simulated.results()))
 
 
+def test_fits_that_did_not_converge_are_told() -> None:
+    results = probed()
+    assert "had not converged" not in report.render(results)
+    for one in results["probes"][:2]:
+        one["stages"][0]["converged"] = False
+    assert "2 of 27 linear classifiers had not converged" in " ".join(report.render(results).split())
+
+
 def test_probes_that_are_not_done_are_told() -> None:
     results = probed()
     results["probes"][0] |= {"status": "failed", "error": "RuntimeError: <b>no", "stages": []}
