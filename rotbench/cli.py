@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -51,6 +52,8 @@ from rotbench.terminal import ReaderGone, console
 
 if TYPE_CHECKING:
     from rotbench.driver import Ended
+    from rotbench.engine import Engine
+    from rotbench.plan import Plan
 
 #: The first line of a shipped study, and what it says in a folder that has the schema beside the study.
 SCHEMA_LINE = "#:schema "
@@ -77,7 +80,16 @@ def cli() -> None:
 @cli.command()
 @study_command
 @click.option(
-    "--engine", type=click.Choice(["local"]), default="local", show_default=True, help="Where runs are trained."
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="Where runs are trained: on this machine, or on a Ray cluster whose nodes share OUT.",
+)
+@click.option(
+    "--ray-address",
+    metavar="ADDRESS",
+    help="The cluster: auto (this machine's), or HOST:PORT; else RAY_ADDRESS, or this machine alone.",
 )
 @click.option("--fail-fast", is_flag=True, help="Stop at the first run that fails.")
 @click.option("--dry-run", is_flag=True, help="Say what would be trained, and stop; the same as rotbench plan.")
@@ -85,20 +97,29 @@ def cli() -> None:
 @click.option("-q", "--quiet", is_flag=True, help="Say only what went wrong, and where the report is.")
 @click.option("-v", "--verbose", is_flag=True, help="A line an epoch even on a terminal.")
 def run(
-    invocation: Invocation, engine: str, fail_fast: bool, dry_run: bool, debug: bool, quiet: bool, verbose: bool
+    invocation: Invocation,
+    engine: str,
+    ray_address: str | None,
+    fail_fast: bool,
+    dry_run: bool,
+    debug: bool,
+    quiet: bool,
+    verbose: bool,
 ) -> None:
     """Train what STUDY asks for and is not done yet; write OUT/results.json and OUT/report.html."""
+    if ray_address is not None and engine != "ray":
+        raise BadInput("--ray-address: the engine is local", "Give --engine ray too.")
     if dry_run:
         show_plan(invocation, measure=False, every_run=verbose, as_json=False)
         return
-    from rotbench.driver import Orders, check_store, known_paces, report_writer, run_study
-    from rotbench.engine import LocalEngine
+    from rotbench.driver import Orders, check_store, known_paces, report_writer, run_study, side_by_side
     from rotbench.system import store_lock
     from rotbench.terminal import Outlook, watcher
 
     plan, store = invocation.plan(), invocation.store
+    resources = plan.study.resources
     orders = Orders(
-        jobs=invocation.count_jobs(plan.study.resources),
+        jobs=invocation.count_jobs(resources) if engine == "local" or invocation.jobs != "auto" else None,
         device=invocation.device,
         fail_fast=fail_fast,
         retry_failed=invocation.retry_failed,
@@ -107,21 +128,38 @@ def run(
     check_store(plan, store)
     existed = store.folder.exists()
     store.create()
-    outlook = Outlook(plan.everything, known_paces(store, orders.device), orders.jobs)
-    screen = watcher(plan.everything, outlook, quiet=quiet, verbose=verbose)
     with store_lock(store.folder) as left:
-        if left:
-            screen.note(left)
         try:
-            ended = run_study(plan, store, LocalEngine(), orders, screen, invocation.command(), report_writer(store))
+            with engine_of(engine, ray_address, plan, orders.device, store) as made:
+                outlook = Outlook(plan.everything, known_paces(store, orders.device), side_by_side(made, orders))
+                screen = watcher(plan.everything, outlook, quiet=quiet, verbose=verbose)
+                if left:
+                    screen.note(left)
+                try:
+                    write = report_writer(store)
+                    ended = run_study(plan, store, made, orders, screen, invocation.command(), write)
+                finally:
+                    screen.close()
         except RotbenchError:
             # What could not begin leaves nothing behind; what had begun stays, to go on from.
             if not existed and not any(store.runs.iterdir()):
                 shutil.rmtree(store.folder)
             raise
-        finally:
-            screen.close()
     finish(store, ended, quiet=quiet)
+
+
+def engine_of(
+    name: str, ray_address: str | None, plan: Plan, device: str, store: Store
+) -> contextlib.AbstractContextManager[Engine]:
+    """The engine of that name, for as long as a study runs."""
+    if name == "ray":
+        from rotbench.ray_engine import ray_engine
+
+        plugins = dict.fromkeys(reference for run in plan.everything for reference in run.plugins)
+        return ray_engine(ray_address, plan.study.resources, device, store.folder, list(plugins))
+    from rotbench.engine import LocalEngine
+
+    return contextlib.nullcontext(LocalEngine())
 
 
 def finish(store: Store, ended: Ended, *, quiet: bool) -> None:

@@ -21,7 +21,7 @@ from rotbench.checkpoint import (
     note_company,
     prune_checkpoints,
 )
-from rotbench.engine import Engine, Handle
+from rotbench.engine import KILLED, LOST, Engine, Handle
 from rotbench.errors import BadInput, EnvironmentLacking
 from rotbench.looks import looks
 from rotbench.plan import Plan, Run
@@ -31,7 +31,9 @@ from rotbench.spoken import counted, megabytes
 from rotbench.store import Damaged, Standing, Store, commit, left_error, run_record, standings, to_json, verify_folder
 from rotbench.system import Stop, free_bytes, write_durably
 
+#: How often workers are looked at; where there are many, no more often than the store may bear it.
 POLL_SECONDS = 0.1
+POLL_SECONDS_A_RUN = 0.01
 
 #: A checkpoint holds the weights and at most two moments of each.
 STATES_A_CHECKPOINT = 3
@@ -43,6 +45,9 @@ STALL_SECONDS = 1800.0
 
 #: A worker that dies without a word is tried once more: it may have been the machine.
 MAX_ATTEMPTS = 2
+
+#: So many nodes may be lost under a run before that counts as its dying.
+MAX_LOSSES = 10
 
 
 class Watcher(Protocol):
@@ -57,9 +62,12 @@ class Watcher(Protocol):
 
 @dataclass(frozen=True)
 class Orders:
-    """What the command line asks of a study beyond its file."""
+    """What the command line asks of a study beyond its file.
 
-    jobs: int
+    ``jobs`` is the most that are trained side by side, None for as many as the engine has room for.
+    """
+
+    jobs: int | None
     device: str = "auto"
     fail_fast: bool = False
     retry_failed: bool = False
@@ -85,6 +93,7 @@ class _Active:
     run: Run
     attempt: Path
     handle: Handle
+    begun: bool = False
     read: int = 0  # bytes of progress.jsonl that were passed on
     heard: float = field(default_factory=time.monotonic)
 
@@ -97,6 +106,8 @@ class _State:
     new_failures: int = 0
     active: list[_Active] = field(default_factory=list)
     tries: dict[str, int] = field(default_factory=dict)
+    losses: dict[str, int] = field(default_factory=dict)
+    told_of_no_room: bool = False
 
 
 def run_study(
@@ -130,7 +141,7 @@ def run_study(
     stop = Stop()
     with stop.listening():
         if state.waiting:
-            _require_room(store, state.waiting, orders.jobs)
+            _require_room(store, state.waiting, side_by_side(engine, orders))
             _prepare(plan, store, engine, state.waiting, orders, stop)
             # Not before all that can be lacking is there: what is finished stays where nothing can replace it.
             for run in state.waiting if not stop.count else ():
@@ -286,6 +297,12 @@ def surroundings(plan: Plan, device: str) -> dict[str, Any]:
     return {"root": str(plan.root), "folder": str(plan.study.folder), "device": device}
 
 
+def side_by_side(engine: Engine, orders: Orders) -> int:
+    """How many runs are trained at once: at most what is asked for and what there is room for."""
+    limits = [limit for limit in (orders.jobs, engine.room()) if limit is not None]
+    return min(limits, default=1)
+
+
 def _prepare(plan: Plan, store: Store, engine: Engine, waiting: Sequence[Run], orders: Orders, stop: Stop) -> None:
     folder = store.attempts / "prepare"
     folder.mkdir(exist_ok=True)
@@ -319,24 +336,17 @@ def _walk(
             return  # the caller ends what is still being trained
         if stop.count and not asked:
             asked = True
-            watcher.note("stopping at the end of the epoch; once more to stop at once")
-            for active in state.active:
-                ask_to_stop(active.attempt)
+            _ask_to_stop(state, watcher)
         _skip_orphans(state, watcher)
-        for run in [] if stop.count else _ready(state)[: max(0, orders.jobs - len(state.active))]:
-            _start(plan, store, engine, orders, state, run, watcher)
-            watcher.started(run)
-            for active in state.active:
-                note_company(active.attempt, len(state.active))
-        time.sleep(POLL_SECONDS)
+        if not stop.count:
+            _start_ready(plan, store, engine, orders, state, watcher)
+        time.sleep(max(POLL_SECONDS, POLL_SECONDS_A_RUN * len(state.active)))
         ended = False
         for active in list(state.active):
             code = active.handle.poll()
             _pass_on(active, watcher)
             if code is None and time.monotonic() - active.heard > orders.stall_seconds:
-                watcher.note(f"{active.run.id}: no sign of life for {orders.stall_seconds:.0f} s; ended")
-                active.handle.end()
-                code = active.handle.poll() or -9
+                code = _give_up(active, orders.stall_seconds, watcher)
             if code is not None:
                 state.active.remove(active)
                 _end(store, state, active, code, watcher)
@@ -348,6 +358,30 @@ def _walk(
             write()
             written = time.monotonic()
     _skip_orphans(state, watcher)
+
+
+def _ask_to_stop(state: _State, watcher: Watcher) -> None:
+    """Let running epochs end; what still waits for room on some machine does not begin."""
+    watcher.note("stopping at the end of the epoch; once more to stop at once")
+    for active in list(state.active):
+        ask_to_stop(active.attempt)
+        if not active.handle.begun():
+            active.handle.end()
+            state.active.remove(active)
+            state.waiting.insert(0, active.run)
+
+
+def _start_ready(plan: Plan, store: Store, engine: Engine, orders: Orders, state: _State, watcher: Watcher) -> None:
+    """Start what can start and has room."""
+    room = side_by_side(engine, orders)
+    if not room and not state.active and not state.told_of_no_room:
+        state.told_of_no_room = True
+        watcher.note("no machine has room for a run; waiting for one")
+    for run in _ready(state)[: max(0, room - len(state.active))]:
+        _start(plan, store, engine, orders, state, run, watcher)
+        watcher.started(run)
+        for active in state.active:
+            note_company(active.attempt, len(state.active))
 
 
 def _ready(state: _State) -> list[Run]:
@@ -386,6 +420,8 @@ def _start(plan: Plan, store: Store, engine: Engine, orders: Orders, state: _Sta
 
 def _pass_on(active: _Active, watcher: Watcher) -> None:
     """Tell the watcher what the worker has written since the last look."""
+    if not active.begun and active.handle.begun():
+        active.begun, active.heard = True, time.monotonic()
     try:
         with (active.attempt / "progress.jsonl").open("rb") as file:
             file.seek(active.read)
@@ -400,10 +436,23 @@ def _pass_on(active: _Active, watcher: Watcher) -> None:
         watcher.progress(active.run, json.loads(line))
 
 
+def _give_up(active: _Active, seconds: float, watcher: Watcher) -> int:
+    """End an attempt that has said nothing for so long; returns how it ended."""
+    if active.begun:
+        watcher.note(f"{active.run.id}: no sign of life for {seconds:.0f} s; ended")
+        active.handle.end()
+        return active.handle.poll() or KILLED
+    # It may wait for a machine that others use, or for one that will never answer: asked for again, it may get another.
+    watcher.note(f"{active.run.id}: not started for {seconds:.0f} s; asked for again")
+    active.handle.end()
+    return EXIT_STOPPED
+
+
 def _end(store: Store, state: _State, active: _Active, code: int, watcher: Watcher) -> None:
     """Publish what an attempt committed; where it committed nothing, try again or record the failure."""
     run = active.run
     if code == EXIT_STOPPED:
+        state.tries[run.id] -= 1
         state.waiting.insert(0, run)
         return
     try:
@@ -420,6 +469,10 @@ def _end(store: Store, state: _State, active: _Active, code: int, watcher: Watch
             )
         if error is not None:
             raise error
+        if code == LOST and state.losses.get(run.id, 0) < MAX_LOSSES:
+            # The machine's fault and not the run's, so it does not count as a try.
+            state.losses[run.id] = state.losses.get(run.id, 0) + 1
+            state.tries[run.id] -= 1
         if state.tries[run.id] < MAX_ATTEMPTS:
             watcher.note(f"{run.id}: {_death(code)}; tried again")
             state.waiting.insert(0, run)
@@ -442,7 +495,9 @@ def _end(store: Store, state: _State, active: _Active, code: int, watcher: Watch
 
 
 def _death(code: int) -> str:
-    if code == -9:
+    if code == LOST:
+        return "its node was lost"
+    if code == KILLED:
         return "the worker was killed (SIGKILL: out of memory?)"
     return f"the worker died of signal {-code}" if code < 0 else f"the worker ended with code {code} and no result"
 

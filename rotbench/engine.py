@@ -9,12 +9,22 @@ from typing import Protocol
 
 from rotbench.system import Process, end_group, python_command, python_environment, start_process
 
+#: How an attempt ended that was killed, by its number as POSIX has it.
+KILLED = -9
+
+#: How an attempt ended of which nothing is known but that its machine, or what watched it there, is gone.
+LOST = -1000
+
 
 class Handle(Protocol):
     """An attempt that was started."""
 
     def poll(self) -> int | None:
-        """The exit code once it has ended, negative for a signal; None while it runs."""
+        """The exit code once it has ended, negative for a signal, or :data:`LOST`; None while it runs or waits."""
+        ...
+
+    def begun(self) -> bool:
+        """Whether its process was started; where it waits for room on some machine it was not yet."""
         ...
 
     def end(self) -> None:
@@ -23,13 +33,24 @@ class Handle(Protocol):
 
 
 class Engine(Protocol):
+    """What runs attempts. It holds no state that the store lacks: another engine can go on at any time."""
+
     def prepare(self, folder: Path) -> Handle:
         """Start what makes sure that the data are there; ``folder`` holds its request."""
         ...
 
     def start(self, run_id: str, attempt: Path, threads: int) -> Handle:
-        """Start the worker of an attempt, whose folder holds its request."""
+        """Start the worker of an attempt, whose folder holds its request; it may wait for room first."""
         ...
+
+    def room(self) -> int | None:
+        """How many runs can be trained side by side now; None where that is for the command to say."""
+        ...
+
+
+def attempt_folder(store: Path, run_id: str, number: str) -> Path:
+    """Where an attempt at a run lies."""
+    return store / "attempts" / f"{run_id}.{number}"
 
 
 def worker_command(store: Path, run_id: str, number: str) -> Sequence[str]:
@@ -52,6 +73,9 @@ class LocalHandle:
             self.process.close()
         return code
 
+    def begun(self) -> bool:
+        return True
+
     def end(self) -> None:
         end_group(self.process)
         self.process.close()
@@ -67,6 +91,9 @@ class LocalEngine:
 
     worker: Callable[[Path, str, str], Sequence[str]] = worker_command
     preparation: Callable[[Path], Sequence[str]] = prepare_command
+
+    def room(self) -> None:
+        return None
 
     def prepare(self, folder: Path) -> LocalHandle:
         return LocalHandle(start_process(self.preparation(folder), folder / "prepare.log", python_environment(1)))

@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> int:
 
 
 def prepare(request: Mapping[str, Any], folder: Path) -> None:
-    """Prepare what a request asks for, and lay out its data sets in ``folder``.
+    """Prepare what a request asks for, and lay out its data sets in ``folder`` unless another machine does.
 
     Raises :class:`~rotbench.errors.EnvironmentLacking` for the first thing that is lacking."""
     for entry in request["plugins"]:
@@ -54,7 +54,7 @@ def prepare(request: Mapping[str, Any], folder: Path) -> None:
                 method(Path(request["folder"]), **keywords(method, model_name=entry["model_name"], stem=entry["stem"]))
         except ValueError as error:
             raise BadInput(f"{instance.name}: {error}", "Mend the study file and run the command again.") from None
-        if is_dataset:
+        if is_dataset and request.get("lay_out", True):
             _lay_out(instance, entry, request["root"], folder)
     try:
         from rotbench.device import choose_device, choose_precision

@@ -134,6 +134,8 @@ ORDER = [
     "prepare",
     "timing",
     "engine",
+    "node",
+    "ray_engine",
     "driver",
     "measure",
     "terminal",

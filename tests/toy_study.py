@@ -62,7 +62,7 @@ def toy_run(folder: Path, orders: Orders, text: str = STUDY) -> Ended:
     """One command, from taking the lock to the report."""
     plan, store = toy_plan(text), Store(folder)
     store.create()
-    screen = Lines(plan.runs, Outlook(plan.runs, Paces(), orders.jobs))
+    screen = Lines(plan.runs, Outlook(plan.runs, Paces(), orders.jobs or 1))
     with store_lock(folder) as left:
         if left:
             screen.note(left)

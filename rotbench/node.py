@@ -1,0 +1,143 @@
+"""What happens on a node of a cluster: an attempt is made in a process of its own, or the node says what it has.
+
+All that a node is told is where the store lies and which attempt is meant; the rest it reads there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import socket
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rotbench import __version__
+from rotbench.engine import LOST, attempt_folder
+from rotbench.errors import BadInput
+from rotbench.plan import RESULTS_VERSION
+from rotbench.store import leave_error
+from rotbench.system import end_group, python_command, python_environment, start_process
+
+#: What must be alike on all nodes, or the same study would give other bits on each.
+DISTRIBUTIONS = ("torch", "torchvision", "numpy", "safetensors")
+
+#: What a node is to run and must have, in the folder of the attempt or of the preparation.
+ORDER = "node.json"
+
+#: A sign of life of the node, in the folder of an attempt: how often it gave one.
+BEATS = "beats"
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """What a node is called, whether it sees the store and may write there, which of the files that it was asked for
+    it lacks or has otherwise, and what is installed on it.
+    """
+
+    name: str
+    sees: bool
+    writes: bool
+    lacks: tuple[str, ...]
+    versions: Mapping[str, str]
+
+
+def make_attempt(store: str, run_id: str, number: str) -> int:
+    """Make an attempt in a process of its own, as the local engine does; returns the exit code, negative for a signal.
+
+    The process ends with this one, whatever ends it. Raises FileNotFoundError where this node does not see the attempt.
+    """
+    attempt = attempt_folder(Path(store), run_id, number)
+    try:
+        order = json.loads((attempt / ORDER).read_bytes())
+    except FileNotFoundError:
+        raise FileNotFoundError(f"node {socket.gethostname()} does not see {attempt}") from None
+    other = difference(order["versions"], versions())
+    if other:  # a node that joined while the study ran
+        return leave_error(attempt, BadInput(f"node {socket.gethostname()} {other}", SAME_EVERYWHERE))
+    try:
+        # Whoever makes the file makes the attempt: a cluster that starts a task anew does not start a second worker.
+        (attempt / BEATS).touch(exist_ok=False)
+    except FileExistsError:
+        return LOST
+    return _finished(python_command(order["module"], store, run_id, number), attempt, order)
+
+
+def prepare(folder: str) -> int:
+    """Prepare data and weights in a process of its own; returns its exit code."""
+    order = json.loads((Path(folder) / ORDER).read_bytes())
+    return _finished(python_command(order["module"], folder), Path(folder), order)
+
+
+def _finished(command: list[str], folder: Path, order: Mapping[str, Any]) -> int:
+    """The exit code of a process, once it has ended; while it runs, signs of life are left in ``folder``."""
+    # Ray sets OMP_NUM_THREADS for its own workers; results depend on it, so it is set anew here.
+    process = start_process(command, folder / order["log"], python_environment(order["threads"]))
+    beats = 0
+    try:
+        while True:
+            try:
+                return process.wait(order["beat_seconds"])
+            except subprocess.TimeoutExpired:
+                beats += 1
+                with contextlib.suppress(OSError):
+                    (folder / BEATS).write_text(str(beats))
+    finally:
+        end_group(process)
+        process.close()
+
+
+def answer() -> None:
+    """Say nothing: a node that is frozen does not even do that."""
+
+
+def inspect(store: str, token: str) -> Inspected:
+    """Look for the file ``token`` in the store and for the files that it names with hashes; try to write there."""
+    name = socket.gethostname()
+    probe = Path(store) / token
+    sees = writes = False
+    lacks: list[str] = []
+    with contextlib.suppress(OSError):
+        files = json.loads(probe.read_bytes())
+        sees = True
+        lacks = [path for path, sha256 in files.items() if _sha256(Path(path)) != sha256]
+        answer = probe.with_name(f"{token}.{name}.{os.getpid()}")
+        answer.write_text(token)
+        answer.unlink()
+        writes = True
+    return Inspected(name, sees, writes, tuple(lacks), versions())
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return ""
+
+
+def versions() -> dict[str, str]:
+    """Python, rotbench and what it computes with, each with its version."""
+    found = {"Python": platform.python_version(), "rotbench": __version__, "results of rotbench": str(RESULTS_VERSION)}
+    for name in DISTRIBUTIONS:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "missing"
+    return found
+
+
+def difference(here: Mapping[str, str], there: Mapping[str, str]) -> str:
+    """The first version in which a node differs from the driver's machine, as what one says of the node; "" if none."""
+    for name, version in here.items():
+        if there.get(name) != version:
+            return f"has {name} {there.get(name, 'missing')}, this machine {version}"
+    return ""
+
+
+SAME_EVERYWHERE = "Install the same versions on every node: others give other bits."

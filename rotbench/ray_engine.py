@@ -1,0 +1,443 @@
+"""Attempts as tasks of a Ray cluster.
+
+Ray finds a node with room and starts a task there; nothing else is asked of it. The task starts the same worker as the
+local engine, on the same store, which all nodes must see. Ray retries nothing: how often a run may be tried, and when
+one that says nothing is given up, is decided here and by the driver, whose state is the store. Ray waits for a node
+that is frozen as long as its connections are open; so each gives signs of life in the store, beside the attempt.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import secrets
+import signal
+import socket
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rotbench.engine import KILLED, LOST
+from rotbench.errors import BadInput, EnvironmentLacking
+from rotbench.node import (
+    BEATS,
+    ORDER,
+    SAME_EVERYWHERE,
+    Inspected,
+    answer,
+    difference,
+    inspect,
+    make_attempt,
+    prepare,
+    versions,
+)
+from rotbench.registry import PluginReference
+from rotbench.resources import checkout
+from rotbench.settings import Resources
+from rotbench.store import ERROR, MANIFEST, leave_error, left_error, to_json
+from rotbench.system import write_durably
+
+INSTALL = "Install it on every node with: pip install 'rotbench[ray]'"
+SHARE = "Give a folder with --out that all nodes share."
+
+#: A node that has not answered for so long is told as one that does not.
+ANSWER_SECONDS = 60.0
+
+#: So long may a network file system take to show this machine what a node has written.
+VISIBLE_SECONDS = 90.0
+
+#: A node that has given no sign of life for so long is lost. Network file systems may hold one back for a minute.
+SILENT_SECONDS = 180.0
+
+#: So many signs of life are due in that time.
+BEATS_A_SILENCE = 12
+
+#: The nodes that are there are counted no more often than this.
+COUNT_SECONDS = 1.0
+
+#: A cluster that takes longer to accept a connection is taken for none.
+CONNECT_SECONDS = 10.0
+
+
+@dataclass
+class RayHandle:
+    """A task that was submitted, whose process writes ``log`` into the folder of its attempt."""
+
+    engine: RayEngine
+    reference: Any
+    log: Path
+    visible_seconds: float = VISIBLE_SECONDS
+    submitted: float = field(default_factory=time.monotonic)
+    code: int | None = None
+    ended: float = 0.0
+    beats: str | None = None
+    heard: float = 0.0
+    listened: float = 0.0
+
+    def poll(self) -> int | None:
+        """The exit code of the worker; :data:`~rotbench.engine.LOST` where its node or Ray's own process died."""
+        if self.code is None and self.engine.ray.wait([self.reference], timeout=0)[0]:
+            self.code, self.ended = self._end_of_task(), time.monotonic()
+        if self.code is None and (self._silent() if self.begun() else self.engine.may_strand(self.submitted)):
+            self.end()
+            self.code = LOST
+            self.engine.doubt()
+        if self.code is not None and self._still_unseen() and time.monotonic() - self.ended < self.visible_seconds:
+            return None
+        return self.code
+
+    def begun(self) -> bool:
+        if self.beats is None and (self.log.parent / BEATS).exists():
+            self.beats, self.heard = "", time.monotonic()
+        return self.beats is not None
+
+    def end(self) -> None:
+        (self.log.parent / ORDER).unlink(missing_ok=True)  # or a node that thaws might still begin it
+        self.engine.ray.cancel(self.reference, force=True)
+        self.code = self.code if self.code is not None else KILLED
+
+    def _silent(self) -> bool:
+        """Whether the node has given no sign of life for too long."""
+        now = time.monotonic()
+        if now - self.listened < self.engine.beat_seconds:
+            return False  # the file system is not asked all the time
+        self.listened = now
+        with contextlib.suppress(OSError):
+            beats = (self.log.parent / BEATS).read_text()
+            if beats != self.beats:
+                self.beats, self.heard = beats, now
+        return now - self.heard > self.engine.silent_seconds
+
+    def _end_of_task(self) -> int:
+        ray = self.engine.ray
+        errors = ray.exceptions
+        try:
+            return int(ray.get(self.reference))
+        except errors.OutOfMemoryError:
+            return KILLED
+        except errors.RayTaskError as error:
+            # The task itself raised, as where a node cannot import rotbench or does not see the attempt.
+            raise EnvironmentLacking(f"a node could not start a worker: {_last(error)}", INSTALL) from None
+        except errors.RayError:
+            return LOST
+
+    def _still_unseen(self) -> bool:
+        """Whether the worker says that it left something which this machine does not see yet."""
+        left = {0: MANIFEST, BadInput.exit_code: ERROR, EnvironmentLacking.exit_code: ERROR}.get(self.code or 0)
+        return left is not None and not (self.log.parent / left).exists()
+
+
+@dataclass
+class Preparations:
+    """The preparation of every node with room; ``parts`` by the names of the nodes."""
+
+    folder: Path
+    parts: Mapping[str, RayHandle]
+
+    def poll(self) -> int | None:
+        """The exit code of the first node that failed, 0 once all have ended well. The error names the node."""
+        codes = {name: part.poll() for name, part in self.parts.items()}
+        failed = next((name for name, code in codes.items() if code), None)
+        if failed is not None:
+            return self._fail(failed, codes[failed] or 0)
+        return None if None in codes.values() else 0
+
+    def begun(self) -> bool:
+        return all(part.begun() for part in self.parts.values())
+
+    def end(self) -> None:
+        for part in self.parts.values():
+            part.end()
+
+    def _fail(self, name: str, code: int) -> int:
+        self.end()
+        log = self.parts[name].log
+        error = left_error(log.parent)
+        if error is not None:
+            return leave_error(self.folder, type(error)(f"node {name}: {error.what}", error.todo))
+        how = "it was lost" if code == LOST else f"it ended with {code}"
+        return leave_error(
+            self.folder, EnvironmentLacking(f"node {name} could not prepare the data: {how}", f"See {log}.")
+        )
+
+
+@dataclass
+class RayEngine:
+    """See the module; ``module`` is that of the worker, ``preparation`` that which prepares data.
+
+    A run reserves ``cpus`` processors and ``gpus`` GPUs.
+    """
+
+    ray: Any
+    cpus: float
+    gpus: float
+    module: str = "rotbench.worker"
+    preparation: str = "rotbench.prepare"
+    silent_seconds: float = SILENT_SECONDS
+    _counted: int = 0
+    _counted_at: float = -COUNT_SECONDS
+    _asked: dict[str, tuple[Any, float]] = field(default_factory=dict)  # by node in doubt: its answer to be, and since
+
+    def prepare(self, folder: Path) -> Preparations:
+        """Prepare every node that has room for a run: data may lie on each of its own."""
+        parts: dict[str, RayHandle] = {}
+        for number, node in enumerate(node for node in _alive(self.ray) if self._holds(node)):
+            part = folder
+            if number:  # the first lays data sets out, for all
+                part = folder / node["NodeID"]
+                part.mkdir(exist_ok=True)
+                request = json.loads((folder / "request.json").read_bytes())
+                write_durably(part / "request.json", to_json({**request, "lay_out": False}))
+            (part / BEATS).unlink(missing_ok=True)
+            log = self._order(part, self.preparation, "prepare.log", 1)
+            # It reserves nothing, or it would wait for what others are training; nor may Ray hide the GPUs for that.
+            options = {
+                "num_cpus": 0,
+                "runtime_env": {"env_vars": {**_environment(), "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}},
+                "scheduling_strategy": _only(node),
+            }
+            reference = self._task(prepare, options, str(part.absolute()))
+            parts[_called(node)] = self._handle(reference, log, visible_seconds=0)
+        return Preparations(folder, parts)
+
+    def start(self, run_id: str, attempt: Path, threads: int) -> RayHandle:
+        store, number = attempt.parent.parent, attempt.name.rpartition(".")[2]
+        log = self._order(attempt, self.module, "worker.log", threads)
+        options: dict[str, Any] = {"num_cpus": self.cpus, "num_gpus": self.gpus, "scheduling_strategy": "SPREAD"}
+        doubtful = self._doubtful()
+        if doubtful:
+            options["label_selector"] = {"ray.io/node-id": f"!in({', '.join(sorted(doubtful))})"}
+        return self._handle(self._task(make_attempt, options, str(store.absolute()), run_id, number), log)
+
+    def room(self) -> int:
+        """How many runs the nodes that are there, and not in doubt, could hold at once."""
+        if time.monotonic() - self._counted_at >= COUNT_SECONDS:
+            doubtful = self._doubtful()
+            self._counted = sum(self._holds(node) for node in _alive(self.ray) if node["NodeID"] not in doubtful)
+            self._counted_at = time.monotonic()
+        return self._counted
+
+    @property
+    def beat_seconds(self) -> float:
+        return self.silent_seconds / BEATS_A_SILENCE
+
+    def doubt(self) -> None:
+        """Ask every node whether it is there; until it answers, nothing is started on it."""
+        for node in _alive(self.ray):
+            if node["NodeID"] not in self._asked:
+                options = {"num_cpus": 0, "scheduling_strategy": _only(node)}
+                self._asked[node["NodeID"]] = self._task(answer, options), time.monotonic()
+        self._counted_at = -COUNT_SECONDS
+
+    def may_strand(self, submitted: float) -> bool:
+        """Whether what was submitted then may have been given to a node that does not answer."""
+        self._doubtful()
+        now = time.monotonic()
+        return any(submitted < since < now - self.beat_seconds for _, since in self._asked.values())
+
+    def _doubtful(self) -> set[str]:
+        """The nodes that have not answered yet. One that answers with an error is there; what it runs will tell."""
+        if self._asked:
+            references = [reference for reference, _ in self._asked.values()]
+            answered, _ = self.ray.wait(references, num_returns=len(references), timeout=0)
+            self._asked = {node: asked for node, asked in self._asked.items() if asked[0] not in answered}
+        return set(self._asked)
+
+    def _holds(self, node: Mapping[str, Any]) -> int:
+        wanted = {"CPU": self.cpus, "GPU": self.gpus}
+        return min(int(node["Resources"].get(name, 0.0) / each + 1e-9) for name, each in wanted.items() if each)
+
+    def _handle(self, reference: Any, log: Path, visible_seconds: float = VISIBLE_SECONDS) -> RayHandle:
+        return RayHandle(self, reference, log, visible_seconds)
+
+    def _order(self, folder: Path, module: str, log: str, threads: int) -> Path:
+        """Leave what a node is to run in a folder; returns where its log will lie."""
+        order = {
+            "module": module,
+            "log": log,
+            "threads": threads,
+            "beat_seconds": self.beat_seconds,
+            "versions": versions(),
+        }
+        write_durably(folder / ORDER, to_json(order))
+        return folder / log
+
+    def _task(self, function: Any, options: Mapping[str, Any], *arguments: str) -> Any:
+        return self.ray.remote(function).options(max_retries=0, **options).remote(*arguments)
+
+
+@contextlib.contextmanager
+def ray_engine(
+    address: str | None,
+    resources: Resources,
+    device: str,
+    store: Path,
+    plugins: Sequence[PluginReference],
+    *,
+    environment: Mapping[str, str] | None = None,
+    module: str = "rotbench.worker",
+    preparation: str = "rotbench.prepare",
+    silent_seconds: float = SILENT_SECONDS,
+) -> Iterator[RayEngine]:
+    """An engine on the cluster at ``address``, which has been found fit.
+
+    ``address`` is ``HOST:PORT``, ``"auto"`` (the cluster that this machine is part of) or None: what RAY_ADDRESS says,
+    or this machine alone, for as long as it takes. ``environment`` is given to every worker. Raises
+    :class:`~rotbench.errors.EnvironmentLacking` where Ray is not installed, there is no cluster, no node has room for
+    a run, or one does not see the store or a file of ``plugins``; :class:`~rotbench.errors.BadInput` where nodes have
+    other versions than this machine.
+    """
+    try:
+        import ray
+        import ray.exceptions
+    except ImportError:
+        raise EnvironmentLacking("--engine ray: Ray is not installed", "pip install 'rotbench[ray]'") from None
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    _join(ray, address, {**_environment(), **(environment or {})})
+    try:
+        require_fit_nodes(ray, store, plugins)
+        cpus, gpus = reserved(resources, device, any(node["Resources"].get("GPU") for node in _alive(ray)))
+        engine = RayEngine(ray, cpus, gpus, module, preparation, silent_seconds)
+        if not engine.room():
+            there = ", ".join(sorted(f"{_called(node)} has {_offered(node)}" for node in _alive(ray)))
+            raise EnvironmentLacking(
+                f"no node has room for a run, which reserves {_amount(cpus, gpus)}: {there}",
+                "Add a node, or ask for less under [resources].",
+            )
+        yield engine
+    finally:
+        ray.shutdown()
+
+
+def reserved(resources: Resources, device: str, cluster_has_gpus: bool) -> tuple[float, float]:
+    """The processors and the GPUs that a run reserves: what the study says, else one a thread, and a GPU where runs are
+    trained on one.
+    """
+    on_gpu = device.startswith("cuda") or (device == "auto" and cluster_has_gpus)
+    gpus = resources.gpus if resources.gpus is not None else float(on_gpu)
+    return resources.cpus or float(resources.threads), gpus
+
+
+def require_fit_nodes(ray: Any, store: Path, plugins: Sequence[PluginReference]) -> None:
+    """Raise unless every node sees the store and the files of plugins, and has this machine's versions."""
+    files = {ref.location: ref.sha256 for ref in plugins if Path(ref.location).is_absolute()}
+    for name, told in _inspected(ray, store, files).items():
+        if not (told.sees and told.writes):
+            what = "may not write to" if told.sees else "does not see"
+            raise EnvironmentLacking(f"node {name} {what} {store.absolute()}", SHARE)
+        other = difference(versions(), told.versions)
+        if other:
+            raise BadInput(f"node {name} {other}", SAME_EVERYWHERE)
+        if told.lacks:
+            raise EnvironmentLacking(
+                f"node {name} does not have {told.lacks[0]} as it is here",
+                "Put study, plugins and environment where every node finds them under the same path.",
+            )
+
+
+def _inspected(ray: Any, store: Path, files: Mapping[str, str]) -> dict[str, Inspected]:
+    """What each node says of itself. Raises :class:`~rotbench.errors.EnvironmentLacking` for one that says nothing."""
+    token = f".seen-{secrets.token_hex(8)}"
+    write_durably(store / token, to_json(files))
+    try:
+        asked = {}
+        for node in _alive(ray):
+            task = ray.remote(inspect).options(num_cpus=0, max_retries=0, scheduling_strategy=_only(node))
+            asked[task.remote(str(store.absolute()), token)] = _called(node)
+        _, silent = ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_SECONDS)
+        if silent:
+            raise EnvironmentLacking(
+                f"node {asked[silent[0]]} does not answer", "Take it out of the cluster, or start it anew."
+            )
+        found = {}
+        for reference, name in asked.items():
+            try:
+                found[name] = ray.get(reference)
+            except ray.exceptions.RayError as error:
+                raise EnvironmentLacking(f"node {name} cannot run rotbench: {_last(error)}", INSTALL) from None
+        return found
+    finally:
+        (store / token).unlink()
+
+
+def _join(ray: Any, address: str, variables: Mapping[str, str]) -> None:
+    """Become part of a cluster, or start one. Raises as :func:`ray_engine` does."""
+    if address.startswith("ray://"):
+        raise BadInput(f"--ray-address {address}: a driver outside the cluster", "Give HOST:PORT, or auto, on a node.")
+    own = {} if address != "local" else {"include_dashboard": False}
+    before = signal.getsignal(signal.SIGTERM)
+    if address == "local":
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a study of one machine tells nobody of itself
+    try:
+        _require_answer(address)
+        ray.init(
+            address=address,
+            runtime_env={"env_vars": dict(variables)} if variables else None,
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+            **own,
+        )
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        text = " ".join(str(error).split())
+        if "ersion mismatch" in text:
+            raise BadInput(f"the Ray cluster at {address} has other versions: {text[:300]}", SAME_EVERYWHERE) from None
+        where = "on this machine" if address in ("auto", "local") else f"at {address}"
+        raise EnvironmentLacking(
+            f"no Ray cluster {where}: {_last(error)}", "Start one with: ray start --head"
+        ) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)  # Ray takes it for its own
+
+
+def _require_answer(address: str) -> None:
+    """Raise OSError where nothing listens at an address: Ray would try for three minutes."""
+    with contextlib.suppress(ImportError):
+        # The address of "auto" is known to Ray alone, and not part of what it promises to keep.
+        from ray._private.services import canonicalize_bootstrap_address
+
+        found = canonicalize_bootstrap_address(address)
+        if found is not None:
+            host, _, port = found.rpartition(":")
+            socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+
+
+def _environment() -> dict[str, str]:
+    """Where a clone that is not installed is imported from."""
+    folder = checkout()
+    if folder is None:
+        return {}
+    return {"PYTHONPATH": os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))}
+
+
+def _only(node: Mapping[str, Any]) -> Any:
+    """On this node or nowhere."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    return NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+
+
+def _alive(ray: Any) -> list[Mapping[str, Any]]:
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
+def _called(node: Mapping[str, Any]) -> str:
+    """What a node is called: its host and, since a host may have several, the beginning of its id."""
+    return f"{node['NodeManagerHostname']} ({node['NodeID'][:8]})"
+
+
+def _offered(node: Mapping[str, Any]) -> str:
+    return _amount(node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0))
+
+
+def _amount(cpus: float, gpus: float) -> str:
+    return f"{cpus:g} CPU" + (f" and {gpus:g} GPU" if gpus else "")
+
+
+def _last(error: BaseException) -> str:
+    """The last line of an error, where Ray says what was the matter."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1][:300] if lines else type(error).__name__

@@ -1,0 +1,355 @@
+"""A real Ray cluster of two nodes on this machine: what it computes, and what may happen to it.
+
+Results are those of the local engine to the byte, whatever is killed, lost or frozen; everything that is started is
+ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rotbench.driver import Orders
+from rotbench.store import Store
+from tests.program import ROOT, rotbench
+from tests.test_faults import outcome
+from tests.toy_study import toy_run
+
+cluster_utils = pytest.importorskip("ray.cluster_utils")
+
+pytestmark = [
+    pytest.mark.timeout(240),
+    # Ray's own processes and sockets, some of which it leaves to the collector.
+    pytest.mark.filterwarnings("ignore"),
+]
+
+NODE = {"num_cpus": 1, "object_store_memory": 80_000_000}
+#: Seconds that a toy epoch takes where something is to happen in it.
+SLOW = "0.5"
+
+
+@contextlib.contextmanager
+def a_cluster() -> Iterator[Any]:
+    """A head that trains nothing, and two nodes with room for one run each."""
+    made = cluster_utils.Cluster(
+        initialize_head=True, head_node_args={**NODE, "num_cpus": 0, "include_dashboard": False}
+    )
+    try:
+        for _ in range(2):
+            made.add_node(**NODE)
+        yield made
+    finally:
+        made.shutdown()
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    with a_cluster() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """What the local engine makes of the toy study."""
+    folder = tmp_path_factory.mktemp("local") / "results"
+    assert toy_run(folder, Orders(jobs=2)).failed == 0
+    return outcome(folder)
+
+
+def start(folder: Path, address: str, **environment: str) -> subprocess.Popen[bytes]:
+    """The toy study on a cluster, its driver in a process group of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.ray_study", str(folder), address],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        start_new_session=True,
+    )
+
+
+def finish(process: subprocess.Popen[bytes], code: int = 0) -> str:
+    try:
+        _, error = process.communicate(timeout=120)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == code, error.decode()
+    return error.decode()
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+    return found
+
+
+def toys(folder: Path) -> list[int]:
+    """The process ids of the toy workers of a store."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            words = path.read_bytes().split(b"\0")
+            if b"tests.toy_worker" in words and str(folder).encode() in words:
+                found.append(int(path.parent.name))
+    return found
+
+
+def at_work(folder: Path) -> list[int]:
+    """The process ids of the toy workers of a store once each has begun its training."""
+    begun = sum(trained(folder).values()) if (folder / "trained.txt").exists() else 0
+    found = toys(folder)
+    return found if len(found) <= begun else []
+
+
+def parent_of(process: int) -> int:
+    return int(re.findall(r"^PPid:\s*(\d+)", Path(f"/proc/{process}/status").read_text(), re.MULTILINE)[0])
+
+
+def trained(folder: Path) -> Counter[str]:
+    """How often each run was begun."""
+    return Counter((folder / "trained.txt").read_text().split())
+
+
+def runs(folder: Path) -> set[str]:
+    return {path.name for path in (folder / "runs").iterdir()}
+
+
+def test_a_cluster_computes_what_one_machine_does(tmp_path: Path, cluster: Any, undisturbed: dict[str, bytes]) -> None:
+    folder = tmp_path / "results"
+    finish(start(folder, cluster.address))
+    assert outcome(folder) == undisturbed
+    assert trained(folder) == dict.fromkeys(runs(folder), 1)
+    assert list((folder / "attempts").iterdir()) == []
+    assert not [path for path in folder.iterdir() if path.name.startswith(".seen")]
+
+
+def test_real_training_is_the_same_to_the_bit(tmp_path: Path, cluster: Any) -> None:
+    text = """
+title = "Real"
+[train]
+epochs = 1
+batch_size = 64
+[pretext.rotation]
+task = "rotation"
+[[matrix]]
+init = ["random", "rotation"]
+labels_per_class = 5
+updates = "epochs"
+[probes]
+stages = ["layer4"]
+"""
+    (tmp_path / "study.toml").write_text(text)
+    local = rotbench(tmp_path, "run", "study.toml", "-q", "--out", "local")
+    assert local.returncode == 0, local.stderr
+    done = rotbench(tmp_path, "run", "study.toml", "--out", "ray", "--engine", "ray", "--ray-address", cluster.address)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == (tmp_path / "ray" / "report.html").as_uri()
+    told = []
+    for name in ("local", "ray"):
+        results = json.loads((tmp_path / name / "results.json").read_text())
+        for run in results["runs"]:
+            run |= {"train_seconds": 0, "images_per_second": 0}
+            run["log"] = re.sub(r" [\d.]+ s$", "", run["log"], flags=re.MULTILINE)
+            for row in run["history"]:
+                row["seconds"] = 0
+        results.pop("seconds_shared_by")
+        told.append(results)
+    assert told[0] == told[1]
+    kept = [
+        {f"{path.parent.name}/{path.name}": path.read_bytes() for path in folder.glob("runs/*/*.safetensors")}
+        for folder in (tmp_path / "local", tmp_path / "ray")
+    ]
+    assert kept[0] == kept[1]
+    assert len(kept[0]) == 3
+
+
+@pytest.mark.parametrize("whose", ["the worker", "what watches it"])
+def test_case_39_a_worker_that_is_killed_is_started_again(
+    tmp_path: Path, cluster: Any, undisturbed: dict[str, bytes], whose: str
+) -> None:
+    folder = tmp_path / "results"
+    process = start(folder, cluster.address, TOY_SECONDS=SLOW)
+    victim = wait_for(lambda: at_work(folder))[0]
+    os.kill(victim if whose == "the worker" else parent_of(victim), signal.SIGKILL)
+    said = finish(process)
+    assert ("SIGKILL" if whose == "the worker" else "its node was lost") in said
+    assert outcome(folder) == undisturbed
+    assert sorted(trained(folder).values()) == [1, 1, 1, 1, 1, 2]
+
+
+def test_case_40_what_a_removed_node_was_doing_is_done_by_another(
+    tmp_path: Path, undisturbed: dict[str, bytes]
+) -> None:
+    folder = tmp_path / "results"
+    with a_cluster() as cluster:
+        process = start(folder, cluster.address, TOY_SECONDS=SLOW)
+        wait_for(lambda: len(at_work(folder)) == 2)
+        cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
+        said = finish(process)
+    assert "its node was lost" in said
+    assert outcome(folder) == undisturbed
+    assert max(trained(folder).values()) == 2
+    assert toys(folder) == []
+
+
+def test_case_41_a_killed_driver_takes_its_workers_with_it_and_the_next_goes_on(
+    tmp_path: Path, cluster: Any, undisturbed: dict[str, bytes]
+) -> None:
+    folder = tmp_path / "results"
+    process = start(folder, cluster.address, TOY_SECONDS=SLOW)
+    wait_for(lambda: len(runs(folder)) >= 2 if (folder / "runs").exists() else False)
+    wait_for(lambda: at_work(folder))
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    wait_for(lambda: not toys(folder), 30)
+    before = runs(folder)
+    said = finish(start(folder, cluster.address))
+    assert "its lock is taken over" in said
+    assert outcome(folder) == undisturbed
+    assert all(trained(folder)[run] == 1 for run in before)
+
+
+def test_case_42_a_run_that_always_dies_is_tried_as_often_as_locally_and_its_siblings_are_done(
+    tmp_path: Path, cluster: Any
+) -> None:
+    folder = tmp_path / "results"
+    said = finish(start(folder, cluster.address, TOY_BEHAVIOUR="crash@random-s1"), code=1)
+    assert "2 times" in said
+    results = json.loads((folder / "results.json").read_text())
+    assert Counter(run["status"] for run in results["runs"]) == {"done": 5, "failed": 1}
+    poisoned = next(run for run in results["runs"] if run["status"] == "failed")
+    assert trained(folder)[poisoned["id"]] == 2
+
+
+def test_case_43_a_frozen_node_loses_its_run_and_what_it_says_later_is_not_used(
+    tmp_path: Path, undisturbed: dict[str, bytes]
+) -> None:
+    folder = tmp_path / "results"
+    with a_cluster() as cluster:
+        process = start(folder, cluster.address, TOY_SECONDS=SLOW, SILENT_SECONDS="4")
+        victim = wait_for(lambda: at_work(folder))[0]
+        frozen = [victim, parent_of(victim), parent_of(parent_of(victim))]  # worker, Ray's process, the raylet
+        for number in reversed(frozen):
+            os.kill(number, signal.SIGSTOP)
+        try:
+            wait_for(lambda: max(trained(folder).values()) == 2)
+        finally:
+            for number in frozen:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(number, signal.SIGCONT)
+        said = finish(process)
+    assert "its node was lost" in said
+    assert outcome(folder) == undisturbed
+    assert len(runs(folder)) == 6
+    assert list((folder / "attempts").iterdir()) == []
+
+
+def test_a_store_whose_cluster_is_lost_is_finished_by_one_machine(
+    tmp_path: Path, undisturbed: dict[str, bytes]
+) -> None:
+    folder = tmp_path / "results"
+    with a_cluster() as cluster:
+        process = start(folder, cluster.address, TOY_SECONDS=SLOW)
+        wait_for(lambda: (folder / "runs").exists() and len(runs(folder)) >= 1)
+    # The head is gone. Who does not want to wait for what Ray makes of that ends the driver.
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    before = runs(folder)
+    assert toy_run(folder, Orders(jobs=2)).failed == 0
+    assert outcome(folder) == undisturbed
+    assert all(trained(folder)[run] == 1 for run in before)
+
+
+def node_of_its_own(cluster: Any, mounts: str) -> subprocess.Popen[bytes]:
+    """A third node whose file system differs by ``mounts``, shell commands in a name space of its own."""
+    ray = Path(sys.executable).with_name("ray")
+    begin = f"exec {ray} start --address={cluster.address} --num-cpus=1 --object-store-memory=80000000 --block"
+    return subprocess.Popen(
+        ["unshare", "--mount", "sh", "-c", f"{mounts} && {begin}"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+@contextlib.contextmanager
+def with_node(cluster: Any, mounts: str) -> Iterator[None]:
+    import ray
+
+    process = node_of_its_own(cluster, mounts)
+    try:
+        ray.init(address=cluster.address, logging_level=logging.ERROR, log_to_driver=False)
+        wait_for(lambda: sum(node["Alive"] for node in ray.nodes()) == 4)  # type: ignore[no-untyped-call]
+        ray.shutdown()
+        yield
+    finally:
+        ray.shutdown()
+        os.killpg(process.pid, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(20)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+may_mount = pytest.mark.skipif(
+    shutil.which("unshare") is None
+    or subprocess.run(["unshare", "--mount", "true"], check=False, capture_output=True).returncode != 0,
+    reason="a file system of its own needs the right to mount",
+)
+
+
+@may_mount
+def test_a_node_that_does_not_see_the_store_is_named_before_anything_is_trained(tmp_path: Path) -> None:
+    folder = tmp_path / "shared" / "results"
+    folder.mkdir(parents=True)
+    with a_cluster() as cluster, with_node(cluster, f"mount -t tmpfs none {folder.parent}"):
+        said = finish(start(folder, cluster.address), code=4)
+    assert re.search(r"node \S+ \(\w{8}\) does not see .*/shared/results\n", said), said
+    assert "that all nodes share" in said
+    assert not (folder / "trained.txt").exists()
+    assert Store(folder).read_study() is None
+
+
+@may_mount
+def test_a_node_with_another_version_is_named(tmp_path: Path) -> None:
+    import importlib.metadata
+
+    (file,) = [path for path in importlib.metadata.files("numpy") or [] if path.name == "METADATA"]
+    real = Path(str(file.locate()))
+    other = tmp_path / "METADATA"
+    version = importlib.metadata.version("numpy")
+    other.write_text(real.read_text().replace(f"Version: {version}", "Version: 0.9", 1))
+    folder = tmp_path / "results"
+    with a_cluster() as cluster, with_node(cluster, f"mount --bind {other} {real}"):
+        said = finish(start(folder, cluster.address), code=2)
+    assert f"has numpy 0.9, this machine {version}" in said
+
+
+def test_without_a_cluster_the_command_says_so_and_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "study.toml").write_text('[[matrix]]\ninit = ["random"]\n')
+    done = rotbench(tmp_path, "run", "study.toml", "--engine", "ray", "--ray-address", "127.0.0.1:1")
+    assert done.returncode == 4, done.stderr
+    assert "no Ray cluster at 127.0.0.1:1" in done.stderr
+    assert "ray start --head" in done.stderr
+    assert not (tmp_path / "results").exists()
+    done = rotbench(tmp_path, "run", "study.toml", "--ray-address", "auto")
+    assert done.returncode == 2
+    assert "Give --engine ray too" in done.stderr

@@ -1,0 +1,1 @@
+"""The preparation of the toy worker, which needs nothing."""
