@@ -374,7 +374,7 @@ def _ask_to_stop(state: _State, watcher: Watcher) -> None:
 def _start_ready(plan: Plan, store: Store, engine: Engine, orders: Orders, state: _State, watcher: Watcher) -> None:
     """Start what can start and has room."""
     room = side_by_side(engine, orders)
-    if not room and not state.active and not state.told_of_no_room:
+    if not room and not any(active.begun for active in state.active) and not state.told_of_no_room:
         state.told_of_no_room = True
         watcher.note("no machine has room for a run; waiting for one")
     for run in _ready(state)[: max(0, room - len(state.active))]:

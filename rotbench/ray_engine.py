@@ -59,6 +59,9 @@ BEATS_A_SILENCE = 12
 #: The nodes that are there are counted no more often than this.
 COUNT_SECONDS = 1.0
 
+#: A head may be started anew within this time; Ray itself gives up after a minute.
+HEAD_SECONDS = 30.0
+
 #: A cluster that takes longer to accept a connection is taken for none.
 CONNECT_SECONDS = 10.0
 
@@ -70,8 +73,8 @@ class RayHandle:
     engine: RayEngine
     reference: Any
     log: Path
+    submitted: float
     visible_seconds: float = VISIBLE_SECONDS
-    submitted: float = field(default_factory=time.monotonic)
     code: int | None = None
     ended: float = 0.0
     beats: str | None = None
@@ -178,6 +181,9 @@ class RayEngine:
     module: str = "rotbench.worker"
     preparation: str = "rotbench.prepare"
     silent_seconds: float = SILENT_SECONDS
+    head: str = ""
+    _functions: dict[Any, Any] = field(default_factory=dict)  # each is sent to the head once
+    _answered_at: float | None = None
     _counted: int = 0
     _counted_at: float = -COUNT_SECONDS
     _asked: dict[str, tuple[Any, float]] = field(default_factory=dict)  # by node in doubt: its answer to be, and since
@@ -214,12 +220,32 @@ class RayEngine:
         return self._handle(self._task(make_attempt, options, str(store.absolute()), run_id, number), log)
 
     def room(self) -> int:
-        """How many runs the nodes that are there, and not in doubt, could hold at once."""
-        if time.monotonic() - self._counted_at >= COUNT_SECONDS:
+        """How many runs the nodes that are there, and not in doubt, could hold at once.
+
+        Raises :class:`~rotbench.errors.EnvironmentLacking` once the head has been gone for :data:`HEAD_SECONDS`.
+        """
+        if time.monotonic() - self._counted_at >= COUNT_SECONDS and self._head_answers():
             doubtful = self._doubtful()
             self._counted = sum(self._holds(node) for node in _alive(self.ray) if node["NodeID"] not in doubtful)
             self._counted_at = time.monotonic()
         return self._counted
+
+    def _head_answers(self) -> bool:
+        """Whether the head is there. Ray would ask it for a minute and then end this process, with no word of ours."""
+        now = time.monotonic()
+        self._answered_at = now if self._answered_at is None else self._answered_at
+        try:
+            _connect(self.head)
+        except OSError:
+            self._counted, self._counted_at = 0, now
+            if now - self._answered_at < HEAD_SECONDS:
+                return False
+            raise EnvironmentLacking(
+                f"the head of the Ray cluster at {self.head} is gone",
+                "Run the command again, on any cluster or on none.",
+            ) from None
+        self._answered_at = now
+        return True
 
     @property
     def beat_seconds(self) -> float:
@@ -252,7 +278,7 @@ class RayEngine:
         return min(int(node["Resources"].get(name, 0.0) / each + 1e-9) for name, each in wanted.items() if each)
 
     def _handle(self, reference: Any, log: Path, visible_seconds: float = VISIBLE_SECONDS) -> RayHandle:
-        return RayHandle(self, reference, log, visible_seconds)
+        return RayHandle(self, reference, log, time.monotonic(), visible_seconds)
 
     def _order(self, folder: Path, module: str, log: str, threads: int) -> Path:
         """Leave what a node is to run in a folder; returns where its log will lie."""
@@ -267,7 +293,9 @@ class RayEngine:
         return folder / log
 
     def _task(self, function: Any, options: Mapping[str, Any], *arguments: str) -> Any:
-        return self.ray.remote(function).options(max_retries=0, **options).remote(*arguments)
+        if function not in self._functions:
+            self._functions[function] = self.ray.remote(function)
+        return self._functions[function].options(max_retries=0, **options).remote(*arguments)
 
 
 @contextlib.contextmanager
@@ -301,7 +329,7 @@ def ray_engine(
     try:
         require_fit_nodes(ray, store, plugins)
         cpus, gpus = reserved(resources, device, any(node["Resources"].get("GPU") for node in _alive(ray)))
-        engine = RayEngine(ray, cpus, gpus, module, preparation, silent_seconds)
+        engine = RayEngine(ray, cpus, gpus, module, preparation, silent_seconds, ray.get_runtime_context().gcs_address)
         if not engine.room():
             there = ", ".join(sorted(f"{_called(node)} has {_offered(node)}" for node in _alive(ray)))
             raise EnvironmentLacking(
@@ -401,8 +429,13 @@ def _require_answer(address: str) -> None:
 
         found = canonicalize_bootstrap_address(address)
         if found is not None:
-            host, _, port = found.rpartition(":")
-            socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+            _connect(found)
+
+
+def _connect(address: str) -> None:
+    """Raise OSError where nothing listens at ``HOST:PORT``."""
+    host, _, port = address.rpartition(":")
+    socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
 
 
 def _environment() -> dict[str, str]:

@@ -1,7 +1,8 @@
 """A study on the toy worker and a Ray cluster, in a process of its own: ``python -m tests.ray_study STORE ADDRESS``.
 
 What the tests of clusters kill and start again. TOY_ variables are given to the workers; SILENT_SECONDS is how
-long a node may give no sign of life, STALL_SECONDS how long a worker may say nothing.
+long a node may give no sign of life, STALL_SECONDS how long a worker may say nothing, JOBS
+how many runs are trained side by side at most.
 """
 
 from __future__ import annotations
@@ -46,7 +47,10 @@ def ray_run(folder: Path, address: str, orders: Orders) -> Ended:
 
 
 def main(arguments: list[str]) -> int:
-    orders = Orders(jobs=None, stall_seconds=float(os.environ.get("STALL_SECONDS", "60")))
+    orders = Orders(
+        jobs=int(os.environ["JOBS"]) if "JOBS" in os.environ else None,
+        stall_seconds=float(os.environ.get("STALL_SECONDS", "60")),
+    )
     try:
         ended = ray_run(Path(arguments[0]), arguments[1], orders)
     except RotbenchError as error:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from rotbench.driver import Ended, Orders, check_store, report_writer, run_study
-from rotbench.engine import LocalEngine
+from rotbench.engine import Handle, LocalEngine
 from rotbench.errors import BadInput
 from rotbench.plan import Plan, Run, make_plan
 from rotbench.registry import load_registry
@@ -90,6 +91,48 @@ def test_everything_is_trained_once_and_parents_before_children(store: Store) ->
     assert again.done == 10
     assert heard.todo == 0
     assert len(trained(store)) == 10
+
+
+@dataclass
+class Waiting:
+    """An engine that has no room for the first three attempts, however long one waits."""
+
+    ended: int = 0
+
+    def prepare(self, folder: Path) -> Handle:
+        return ENGINE.prepare(folder)
+
+    def start(self, run_id: str, attempt: Path, threads: int) -> Handle:
+        number = int(attempt.name.rpartition(".")[2])
+        return NeverBegun(self) if number <= 3 else ENGINE.start(run_id, attempt, threads)
+
+    def room(self) -> int:
+        return 1
+
+
+@dataclass
+class NeverBegun:
+    engine: Waiting
+
+    def poll(self) -> None:
+        return None
+
+    def begun(self) -> bool:
+        return False
+
+    def end(self) -> None:
+        self.engine.ended += 1
+
+
+def test_an_attempt_that_is_never_begun_is_asked_for_again_and_is_no_try(store: Store) -> None:
+    made = plan("seeds=[0]", text='title = "toy"\n[train]\nepochs = 1\n[[matrix]]\ninit = ["random"]\n')
+    engine, heard = Waiting(), Heard()
+    store.create()
+    orders = Orders(jobs=None, stall_seconds=0.3)
+    ended = run_study(made, store, engine, orders, heard, "rotbench run", report_writer(store))
+    assert ended.done == 1
+    assert engine.ended == 3
+    assert [note.partition(": ")[2] for note in heard.notes] == ["not started for 0 s; asked for again"] * 3
 
 
 def test_random_starts_do_not_wait_for_pretraining(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,13 +43,13 @@ SLOW = "0.5"
 
 
 @contextlib.contextmanager
-def a_cluster() -> Iterator[Any]:
+def a_cluster(nodes: int = 2, **head: Any) -> Iterator[Any]:
     """A head that trains nothing, and two nodes with room for one run each."""
     made = cluster_utils.Cluster(
-        initialize_head=True, head_node_args={**NODE, "num_cpus": 0, "include_dashboard": False}
+        initialize_head=True, head_node_args={**NODE, "num_cpus": 0, "include_dashboard": False, **head}
     )
     try:
-        for _ in range(2):
+        for _ in range(nodes):
             made.add_node(**NODE)
         yield made
     finally:
@@ -72,24 +72,36 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 
 def start(folder: Path, address: str, **environment: str) -> subprocess.Popen[bytes]:
     """The toy study on a cluster, its driver in a process group of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.ray_study", str(folder), address],
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
-        start_new_session=True,
-    )
+    with said_by(folder).open("wb") as said:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.ray_study", str(folder), address],
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+            stderr=said,
+            env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+            start_new_session=True,
+        )
+    process.args = folder
+    return process
+
+
+def said_by(folder: Path) -> Path:
+    """Where a driver's standard error lies."""
+    return folder.with_name("said.txt")
 
 
 def finish(process: subprocess.Popen[bytes], code: int = 0) -> str:
+    """Wait for a driver to end with this code; returns what it said."""
     try:
-        _, error = process.communicate(timeout=120)
+        process.wait(timeout=120)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-    assert process.returncode == code, error.decode()
-    return error.decode()
+        process.wait()
+    assert isinstance(process.args, Path)
+    said = said_by(process.args).read_text()
+    assert process.returncode == code, said
+    return said
 
 
 def wait_for(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
@@ -217,7 +229,7 @@ def test_case_41_a_killed_driver_takes_its_workers_with_it_and_the_next_goes_on(
     wait_for(lambda: len(runs(folder)) >= 2 if (folder / "runs").exists() else False)
     wait_for(lambda: at_work(folder))
     os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    process.wait()
     wait_for(lambda: not toys(folder), 30)
     before = runs(folder)
     said = finish(start(folder, cluster.address))
@@ -261,20 +273,79 @@ def test_case_43_a_frozen_node_loses_its_run_and_what_it_says_later_is_not_used(
     assert list((folder / "attempts").iterdir()) == []
 
 
-def test_a_store_whose_cluster_is_lost_is_finished_by_one_machine(
-    tmp_path: Path, undisturbed: dict[str, bytes]
-) -> None:
+def test_a_store_whose_head_is_lost_is_finished_by_one_machine(tmp_path: Path, undisturbed: dict[str, bytes]) -> None:
     folder = tmp_path / "results"
     with a_cluster() as cluster:
-        process = start(folder, cluster.address, TOY_SECONDS=SLOW)
+        address = cluster.address
+        process = start(folder, address, TOY_SECONDS=SLOW)
         wait_for(lambda: (folder / "runs").exists() and len(runs(folder)) >= 1)
-    # The head is gone. Who does not want to wait for what Ray makes of that ends the driver.
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+        wait_for(lambda: at_work(folder))
+        cluster.head_node.kill_gcs_server()
+        said = finish(process, code=4)
+        assert toys(folder) == []
+    assert f"the head of the Ray cluster at {address} is gone" in said
     before = runs(folder)
     assert toy_run(folder, Orders(jobs=2)).failed == 0
     assert outcome(folder) == undisturbed
     assert all(trained(folder)[run] == 1 for run in before)
+
+
+def test_a_study_without_a_node_waits_for_one(tmp_path: Path, undisturbed: dict[str, bytes]) -> None:
+    folder = tmp_path / "results"
+    with a_cluster(nodes=1) as cluster:
+        process = start(folder, cluster.address, TOY_SECONDS=SLOW)
+        wait_for(lambda: at_work(folder))
+        cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
+        wait_for(lambda: "no machine has room for a run; waiting for one" in said_by(folder).read_text())
+        assert toys(folder) == []
+        cluster.add_node(**NODE)
+        finish(process)
+    assert outcome(folder) == undisturbed
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_lets_epochs_end_and_the_next_command_goes_on(
+    tmp_path: Path, cluster: Any, undisturbed: dict[str, bytes], number: signal.Signals
+) -> None:
+    folder = tmp_path / "results"
+    process = start(folder, cluster.address, TOY_SECONDS=SLOW)
+    wait_for(lambda: at_work(folder))
+    os.killpg(process.pid, number)  # as a terminal does
+    assert "stopping at the end of the epoch" in finish(process, code=128 + number)
+    assert toys(folder) == []
+    finish(start(folder, cluster.address))
+    assert outcome(folder) == undisturbed
+    assert (folder / "events.txt").read_text().count("trained") == 6 * 4  # no epoch twice
+
+
+def test_no_more_runs_side_by_side_than_are_asked_for(tmp_path: Path, cluster: Any) -> None:
+    folder = tmp_path / "results"
+    process = start(folder, cluster.address, TOY_SECONDS="0.2", JOBS="1")
+    most = 0
+    while process.poll() is None:
+        most = max(most, len(toys(folder)))
+        time.sleep(0.02)
+    finish(process)
+    assert most == 1
+
+
+def test_a_run_that_takes_all_memory_is_tried_as_often_as_any_other(tmp_path: Path) -> None:
+    used = 1 - memory("MemAvailable") / memory("MemTotal")
+    threshold = used + 2e9 / memory("MemTotal")
+    settings = {"memory_usage_threshold": threshold, "memory_monitor_refresh_ms": 100}
+    folder = tmp_path / "results"
+    with a_cluster(_system_config=settings) as cluster:
+        said = finish(start(folder, cluster.address, TOY_BEHAVIOUR="hog@random-s1"), code=1)
+    assert "out of memory" in said
+    results = json.loads((folder / "results.json").read_text())
+    assert Counter(run["status"] for run in results["runs"]) == {"done": 5, "failed": 1}
+    hog = next(run for run in results["runs"] if run["status"] == "failed")
+    assert trained(folder)[hog["id"]] == 2
+
+
+def memory(name: str) -> float:
+    """Bytes, as the kernel tells them."""
+    return 1024 * float(re.findall(rf"^{name}:\s*(\d+)", Path("/proc/meminfo").read_text(), re.MULTILINE)[0])
 
 
 def node_of_its_own(cluster: Any, mounts: str) -> subprocess.Popen[bytes]:
@@ -329,6 +400,15 @@ def test_a_node_that_does_not_see_the_store_is_named_before_anything_is_trained(
 
 
 @may_mount
+def test_a_node_that_lacks_a_plugin_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "results"
+    with a_cluster() as cluster, with_node(cluster, f"mount -t tmpfs none {ROOT / 'plugins'}"):
+        said = finish(start(folder, cluster.address), code=4)
+    assert re.search(r"node \S+ \(\w{8}\) does not have \S+/plugins/\w+\.py as it is here\n", said), said
+    assert not (folder / "trained.txt").exists()
+
+
+@may_mount
 def test_a_node_with_another_version_is_named(tmp_path: Path) -> None:
     import importlib.metadata
 
@@ -341,6 +421,14 @@ def test_a_node_with_another_version_is_named(tmp_path: Path) -> None:
     with a_cluster() as cluster, with_node(cluster, f"mount --bind {other} {real}"):
         said = finish(start(folder, cluster.address), code=2)
     assert f"has numpy 0.9, this machine {version}" in said
+
+
+def test_a_run_for_which_no_node_has_room_is_refused(tmp_path: Path, cluster: Any) -> None:
+    (tmp_path / "study.toml").write_text('[resources]\ngpus = 1\n[[matrix]]\ninit = ["random"]\n')
+    done = rotbench(tmp_path, "run", "study.toml", "--engine", "ray", "--ray-address", cluster.address)
+    assert done.returncode == 4, done.stderr
+    assert "no node has room for a run, which reserves 1 CPU and 1 GPU" in done.stderr
+    assert not (tmp_path / "results").exists()
 
 
 def test_without_a_cluster_the_command_says_so_and_leaves_nothing(tmp_path: Path) -> None:

@@ -83,6 +83,10 @@ def misbehave(behaviour: str) -> None:
         ctypes.string_at(0)
     if behaviour == "hang":
         time.sleep(600)
+    if behaviour == "hog":
+        held = [bytearray(b"x" * 100_000_000) for _ in range(40)]
+        time.sleep(60)
+        del held
     if behaviour == "shout":
         for _ in range(200):
             print("x" * 1_000_000)

@@ -1,0 +1,102 @@
+"""What a node of a cluster does with an order, without a cluster: the functions that Ray calls, called."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+from pathlib import Path
+
+import pytest
+
+from rotbench import __version__
+from rotbench.engine import LOST
+from rotbench.errors import BadInput
+from rotbench.node import BEATS, ORDER, difference, inspect, make_attempt, versions
+from rotbench.plan import RESULTS_VERSION
+from rotbench.store import left_error
+
+#: A worker that says with how many threads it was started, and ends with a code of its own.
+WORKER = """
+import os, sys, time
+from pathlib import Path
+store, run_id, number = sys.argv[1:]
+attempt = Path(store) / "attempts" / f"{run_id}.{number}"
+(attempt / "threads").write_text(os.environ["OMP_NUM_THREADS"])
+time.sleep(0.5)
+sys.exit(7)
+"""
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A store with an attempt that was ordered."""
+    (tmp_path / "worker_of_a_node.py").write_text(WORKER)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    attempt = tmp_path / "store" / "attempts" / "run.1"
+    attempt.mkdir(parents=True)
+    order(attempt, versions())
+    return tmp_path / "store"
+
+
+def order(attempt: Path, there: dict[str, str]) -> None:
+    told = {"module": "worker_of_a_node", "log": "worker.log", "threads": 3, "beat_seconds": 0.1, "versions": there}
+    (attempt / ORDER).write_text(json.dumps(told))
+
+
+def test_an_attempt_is_made_in_a_process_with_its_own_threads_and_gives_signs_of_life(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as Ray sets it
+    assert make_attempt(str(store), "run", "1") == 7
+    attempt = store / "attempts" / "run.1"
+    assert (attempt / "threads").read_text() == "3"
+    assert int((attempt / BEATS).read_text()) >= 2
+
+
+def test_an_attempt_is_made_once(store: Path) -> None:
+    make_attempt(str(store), "run", "1")
+    (store / "attempts" / "run.1" / "threads").unlink()
+    assert make_attempt(str(store), "run", "1") == LOST
+    assert not (store / "attempts" / "run.1" / "threads").exists()
+
+
+def test_a_node_that_joined_with_another_version_makes_nothing(store: Path) -> None:
+    attempt = store / "attempts" / "run.1"
+    order(attempt, {**versions(), "torch": "1.0"})
+    assert make_attempt(str(store), "run", "1") == BadInput.exit_code
+    error = left_error(attempt)
+    assert isinstance(error, BadInput)
+    assert f"has torch 1.0, this machine {versions()['torch']}" in error.what or "has torch" in error.what
+    assert not (attempt / "threads").exists()
+
+
+def test_a_node_that_does_not_see_the_attempt_says_which(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=rf"node {platform.node()} does not see .*run\.1"):
+        make_attempt(str(tmp_path), "run", "1")
+
+
+def test_versions_are_those_that_results_depend_on() -> None:
+    assert versions() == {
+        "Python": platform.python_version(),
+        "rotbench": __version__,
+        "results of rotbench": str(RESULTS_VERSION),
+        **{name: importlib.metadata.version(name) for name in ("torch", "torchvision", "numpy", "safetensors")},
+    }
+    assert difference(versions(), versions()) == ""
+    assert difference(versions(), {**versions(), "numpy": "0.9"}).startswith("has numpy 0.9, this machine ")
+
+
+def test_a_node_says_what_it_sees(tmp_path: Path) -> None:
+    there, changed = tmp_path / "a.py", tmp_path / "b.py"
+    there.write_text("a")
+    changed.write_text("b")
+    asked = {str(path): hashlib.sha256(b"a").hexdigest() for path in (there, changed, tmp_path / "c.py")}
+    (tmp_path / "token").write_text(json.dumps(asked))
+    told = inspect(str(tmp_path), "token")
+    assert (told.sees, told.writes) == (True, True)
+    assert told.lacks == (str(changed), str(tmp_path / "c.py"))
+    told = inspect(str(tmp_path / "elsewhere"), "token")
+    assert (told.sees, told.writes, told.lacks) == (False, False, ())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.py", "b.py", "token"]
