@@ -200,12 +200,8 @@ class RayEngine:
                 write_durably(part / "request.json", to_json({**request, "lay_out": False}))
             (part / BEATS).unlink(missing_ok=True)
             log = self._order(part, self.preparation, "prepare.log", 1)
-            # It reserves nothing, or it would wait for what others are training; nor may Ray hide the GPUs for that.
-            options = {
-                "num_cpus": 0,
-                "runtime_env": {"env_vars": {**_environment(), "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}},
-                "scheduling_strategy": _only(node),
-            }
+            # It reserves nothing, or it would wait for what others are training.
+            options = {"num_cpus": 0, "scheduling_strategy": _only(node)}
             reference = self._task(prepare, options, str(part.absolute()))
             parts[_called(node)] = self._handle(reference, log, visible_seconds=0)
         return Preparations(folder, parts)
@@ -404,7 +400,7 @@ def _join(ray: Any, address: str, variables: Mapping[str, str]) -> None:
         _require_answer(address)
         ray.init(
             address=address,
-            runtime_env={"env_vars": dict(variables)} if variables else None,
+            runtime_env={"env_vars": dict(variables)},
             logging_level=logging.ERROR,
             log_to_driver=False,
             **own,
@@ -439,11 +435,14 @@ def _connect(address: str) -> None:
 
 
 def _environment() -> dict[str, str]:
-    """Where a clone that is not installed is imported from."""
+    """What Ray's processes are to know: who reserves no GPU may see them all the same, as on one machine; and where
+    a clone that is not installed is imported from.
+    """
+    told = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
     folder = checkout()
-    if folder is None:
-        return {}
-    return {"PYTHONPATH": os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))}
+    if folder is not None:
+        told["PYTHONPATH"] = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
+    return told
 
 
 def _only(node: Mapping[str, Any]) -> Any:

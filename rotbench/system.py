@@ -80,6 +80,10 @@ def lacking(path: Path) -> Iterator[None]:
         raise
 
 
+#: How network file systems say that they were mounted without locks.
+WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
+
+
 @contextlib.contextmanager
 def store_lock(folder: Path) -> Iterator[str]:
     """Hold the store's lock. The kernel frees it when the process ends; the owner file says whose it is.
@@ -94,6 +98,13 @@ def store_lock(folder: Path) -> Iterator[str]:
         except filelock.Timeout:
             raise StoreUnusable(
                 f"{folder} is in use by {_owner(owner)}", "Wait until it ends, or give another folder with --out."
+            ) from None
+        except OSError as error:
+            if error.errno not in WITHOUT_LOCKS:
+                raise
+            raise EnvironmentLacking(
+                f"{folder} is on a file system that holds no locks: {error.strerror}",
+                "Have it mounted with flock, or give a folder elsewhere with --out.",
             ) from None
     try:
         left = f"{_owner(owner)} ended without cleaning up; its lock is taken over" if owner.exists() else ""

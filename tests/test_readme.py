@@ -40,7 +40,7 @@ def test_every_command_line_names_a_command_and_options_that_exist() -> None:
             option = word.strip("[]")
             assert not option.startswith("-") or option in known, line
         assert isinstance(command, click.Command)
-    assert len(lines) == 7 + 14
+    assert len(lines) == 8 + 14
 
 
 def test_every_option_in_the_text_exists() -> None:

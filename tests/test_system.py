@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import subprocess
@@ -13,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from rotbench.system import end_group, python_command, start_process, write_durably
+from rotbench.errors import EnvironmentLacking
+from rotbench.system import end_group, python_command, start_process, store_lock, write_durably
 
 CHILD = "import time; from rotbench.system import end_with_parent; end_with_parent(); print('up', flush=True); {}"
 PARENT = """
@@ -142,3 +144,16 @@ def test_a_write_that_is_cut_short_leaves_the_old_content_or_the_new(
                 write_durably(tmp_path / "file", b"new")
         found.append((tmp_path / "file").read_bytes())
     assert found == [b"old", b"old", b"new", b"new"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOTSUP])
+def test_a_file_system_without_locks_is_told_as_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(file: int, operation: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", refuse)  # as a network file system does that was mounted so
+    with pytest.raises(EnvironmentLacking, match="holds no locks") as caught, store_lock(tmp_path):
+        pass
+    assert "flock" in caught.value.todo
