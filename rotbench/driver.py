@@ -37,7 +37,10 @@ POLL_SECONDS_A_RUN = 0.01
 
 #: A checkpoint holds the weights and at most two moments of each.
 STATES_A_CHECKPOINT = 3
+
+#: While runs are trained the page is written this often, and never for more than a twentieth of the time.
 REPORT_EVERY_SECONDS = 60.0
+REPORT_SHARE = 0.05
 
 #: A worker that has said nothing for so long hangs. An epoch says something every second, but loading data and
 #: evaluating on a slow machine do not.
@@ -329,15 +332,15 @@ def _walk(
     stop: Stop,
     write: Callable[[], None],
 ) -> None:
-    written = time.monotonic()
+    next_page = time.monotonic() + REPORT_EVERY_SECONDS
     asked = False
+    _skip_orphans(state, watcher)
     while state.active or (not stop.count and _ready(state)):
         if stop.count > 1:
             return  # the caller ends what is still being trained
         if stop.count and not asked:
             asked = True
             _ask_to_stop(state, watcher)
-        _skip_orphans(state, watcher)
         if not stop.count:
             _start_ready(plan, store, engine, orders, state, watcher)
         time.sleep(max(POLL_SECONDS, POLL_SECONDS_A_RUN * len(state.active)))
@@ -354,10 +357,13 @@ def _walk(
         if orders.fail_fast and state.new_failures:
             watcher.note("stopping at the first failure, as asked")
             return
-        if ended and time.monotonic() - written > REPORT_EVERY_SECONDS:
+        if ended:
+            _skip_orphans(state, watcher)
+        if ended and time.monotonic() > next_page:
+            began = time.monotonic()
             write()
-            written = time.monotonic()
-    _skip_orphans(state, watcher)
+            now = time.monotonic()
+            next_page = now + max(REPORT_EVERY_SECONDS, (now - began) / REPORT_SHARE)
 
 
 def _ask_to_stop(state: _State, watcher: Watcher) -> None:
@@ -377,7 +383,8 @@ def _start_ready(plan: Plan, store: Store, engine: Engine, orders: Orders, state
     if not room and not any(active.begun for active in state.active) and not state.told_of_no_room:
         state.told_of_no_room = True
         watcher.note("no machine has room for a run; waiting for one")
-    for run in _ready(state)[: max(0, room - len(state.active))]:
+    free = room - len(state.active)
+    for run in _ready(state)[:free] if free > 0 else ():
         _start(plan, store, engine, orders, state, run, watcher)
         watcher.started(run)
         for active in state.active:

@@ -10,42 +10,21 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import os
-import secrets
-import signal
-import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rotbench.cluster import NEEDED, alive_nodes, called, connect, join, last_line, only, require_fit_nodes
 from rotbench.engine import KILLED, LOST
 from rotbench.errors import BadInput, EnvironmentLacking
-from rotbench.node import (
-    BEATS,
-    ORDER,
-    SAME_EVERYWHERE,
-    Inspected,
-    answer,
-    difference,
-    inspect,
-    make_attempt,
-    prepare,
-    versions,
-)
+from rotbench.node import BEATS, ORDER, answer, make_attempt, prepare, versions
 from rotbench.registry import PluginReference
-from rotbench.resources import checkout
 from rotbench.settings import Resources
 from rotbench.store import ERROR, MANIFEST, leave_error, left_error, to_json
 from rotbench.system import write_durably
-
-INSTALL = "Install it on every node with: pip install 'rotbench[ray]'"
-SHARE = "Give a folder with --out that all nodes share."
-
-#: A node that has not answered for so long is told as one that does not.
-ANSWER_SECONDS = 60.0
 
 #: So long may a network file system take to show this machine what a node has written.
 VISIBLE_SECONDS = 90.0
@@ -62,9 +41,6 @@ COUNT_SECONDS = 1.0
 #: A head may be started anew within this time; Ray itself gives up after a minute.
 HEAD_SECONDS = 30.0
 
-#: A cluster that takes longer to accept a connection is taken for none.
-CONNECT_SECONDS = 10.0
-
 
 @dataclass
 class RayHandle:
@@ -80,12 +56,13 @@ class RayHandle:
     beats: str | None = None
     heard: float = 0.0
     listened: float = 0.0
+    asked: float = 0.0
 
     def poll(self) -> int | None:
         """The exit code of the worker; :data:`~rotbench.engine.LOST` where its node or Ray's own process died."""
         if self.code is None and self.engine.ray.wait([self.reference], timeout=0)[0]:
             self.code, self.ended = self._end_of_task(), time.monotonic()
-        if self.code is None and (self._silent() if self.begun() else self.engine.may_strand(self.submitted)):
+        if self.code is None and (self._silent() if self.begun() else self._stranded()):
             self.end()
             self.code = LOST
             self.engine.doubt()
@@ -115,6 +92,14 @@ class RayHandle:
                 self.beats, self.heard = beats, now
         return now - self.heard > self.engine.silent_seconds
 
+    def _stranded(self) -> bool:
+        """Whether it may wait for a node that does not answer. Who has waited long asks whether all do."""
+        now = time.monotonic()
+        if now - max(self.submitted, self.asked) > self.engine.silent_seconds:
+            self.asked = now
+            self.engine.doubt()
+        return self.engine.may_strand(self.submitted)
+
     def _end_of_task(self) -> int:
         ray = self.engine.ray
         errors = ray.exceptions
@@ -124,7 +109,7 @@ class RayHandle:
             return KILLED
         except errors.RayTaskError as error:
             # The task itself raised, as where a node cannot import rotbench or does not see the attempt.
-            raise EnvironmentLacking(f"a node could not start a worker: {_last(error)}", INSTALL) from None
+            raise EnvironmentLacking(f"a node could not start a worker: {last_line(error)}", NEEDED) from None
         except errors.RayError:
             return LOST
 
@@ -191,7 +176,7 @@ class RayEngine:
     def prepare(self, folder: Path) -> Preparations:
         """Prepare every node that has room for a run: data may lie on each of its own."""
         parts: dict[str, RayHandle] = {}
-        for number, node in enumerate(node for node in _alive(self.ray) if self._holds(node)):
+        for number, node in enumerate(node for node in alive_nodes(self.ray) if self._holds(node)):
             part = folder
             if number:  # the first lays data sets out, for all
                 part = folder / node["NodeID"]
@@ -201,9 +186,9 @@ class RayEngine:
             (part / BEATS).unlink(missing_ok=True)
             log = self._order(part, self.preparation, "prepare.log", 1)
             # It reserves nothing, or it would wait for what others are training.
-            options = {"num_cpus": 0, "scheduling_strategy": _only(node)}
+            options = {"num_cpus": 0, "scheduling_strategy": only(node)}
             reference = self._task(prepare, options, str(part.absolute()))
-            parts[_called(node)] = self._handle(reference, log, visible_seconds=0)
+            parts[called(node)] = self._handle(reference, log, visible_seconds=0)
         return Preparations(folder, parts)
 
     def start(self, run_id: str, attempt: Path, threads: int) -> RayHandle:
@@ -222,7 +207,7 @@ class RayEngine:
         """
         if time.monotonic() - self._counted_at >= COUNT_SECONDS and self._head_answers():
             doubtful = self._doubtful()
-            self._counted = sum(self._holds(node) for node in _alive(self.ray) if node["NodeID"] not in doubtful)
+            self._counted = sum(self._holds(node) for node in alive_nodes(self.ray) if node["NodeID"] not in doubtful)
             self._counted_at = time.monotonic()
         return self._counted
 
@@ -231,7 +216,7 @@ class RayEngine:
         now = time.monotonic()
         self._answered_at = now if self._answered_at is None else self._answered_at
         try:
-            _connect(self.head)
+            connect(self.head)
         except OSError:
             self._counted, self._counted_at = 0, now
             if now - self._answered_at < HEAD_SECONDS:
@@ -249,9 +234,9 @@ class RayEngine:
 
     def doubt(self) -> None:
         """Ask every node whether it is there; until it answers, nothing is started on it."""
-        for node in _alive(self.ray):
+        for node in alive_nodes(self.ray):
             if node["NodeID"] not in self._asked:
-                options = {"num_cpus": 0, "scheduling_strategy": _only(node)}
+                options = {"num_cpus": 0, "scheduling_strategy": only(node)}
                 self._asked[node["NodeID"]] = self._task(answer, options), time.monotonic()
         self._counted_at = -COUNT_SECONDS
 
@@ -321,13 +306,13 @@ def ray_engine(
     except ImportError:
         raise EnvironmentLacking("--engine ray: Ray is not installed", "pip install 'rotbench[ray]'") from None
     address = address or os.environ.get("RAY_ADDRESS") or "local"
-    _join(ray, address, {**_environment(), **(environment or {})})
+    join(ray, address, environment or {})
     try:
         require_fit_nodes(ray, store, plugins)
-        cpus, gpus = reserved(resources, device, any(node["Resources"].get("GPU") for node in _alive(ray)))
+        cpus, gpus = reserved(resources, device, any(node["Resources"].get("GPU") for node in alive_nodes(ray)))
         engine = RayEngine(ray, cpus, gpus, module, preparation, silent_seconds, ray.get_runtime_context().gcs_address)
         if not engine.room():
-            there = ", ".join(sorted(f"{_called(node)} has {_offered(node)}" for node in _alive(ray)))
+            there = ", ".join(sorted(f"{called(node)} has {_offered(node)}" for node in alive_nodes(ray)))
             raise EnvironmentLacking(
                 f"no node has room for a run, which reserves {_amount(cpus, gpus)}: {there}",
                 "Add a node, or ask for less under [resources].",
@@ -346,130 +331,9 @@ def reserved(resources: Resources, device: str, cluster_has_gpus: bool) -> tuple
     return resources.cpus or float(resources.threads), gpus
 
 
-def require_fit_nodes(ray: Any, store: Path, plugins: Sequence[PluginReference]) -> None:
-    """Raise unless every node sees the store and the files of plugins, and has this machine's versions."""
-    files = {ref.location: ref.sha256 for ref in plugins if Path(ref.location).is_absolute()}
-    for name, told in _inspected(ray, store, files).items():
-        if not (told.sees and told.writes):
-            what = "may not write to" if told.sees else "does not see"
-            raise EnvironmentLacking(f"node {name} {what} {store.absolute()}", SHARE)
-        other = difference(versions(), told.versions)
-        if other:
-            raise BadInput(f"node {name} {other}", SAME_EVERYWHERE)
-        if told.lacks:
-            raise EnvironmentLacking(
-                f"node {name} does not have {told.lacks[0]} as it is here",
-                "Put study, plugins and environment where every node finds them under the same path.",
-            )
-
-
-def _inspected(ray: Any, store: Path, files: Mapping[str, str]) -> dict[str, Inspected]:
-    """What each node says of itself. Raises :class:`~rotbench.errors.EnvironmentLacking` for one that says nothing."""
-    token = f".seen-{secrets.token_hex(8)}"
-    write_durably(store / token, to_json(files))
-    try:
-        asked = {}
-        for node in _alive(ray):
-            task = ray.remote(inspect).options(num_cpus=0, max_retries=0, scheduling_strategy=_only(node))
-            asked[task.remote(str(store.absolute()), token)] = _called(node)
-        _, silent = ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_SECONDS)
-        if silent:
-            raise EnvironmentLacking(
-                f"node {asked[silent[0]]} does not answer", "Take it out of the cluster, or start it anew."
-            )
-        found = {}
-        for reference, name in asked.items():
-            try:
-                found[name] = ray.get(reference)
-            except ray.exceptions.RayError as error:
-                raise EnvironmentLacking(f"node {name} cannot run rotbench: {_last(error)}", INSTALL) from None
-        return found
-    finally:
-        (store / token).unlink()
-
-
-def _join(ray: Any, address: str, variables: Mapping[str, str]) -> None:
-    """Become part of a cluster, or start one. Raises as :func:`ray_engine` does."""
-    if address.startswith("ray://"):
-        raise BadInput(f"--ray-address {address}: a driver outside the cluster", "Give HOST:PORT, or auto, on a node.")
-    own = {} if address != "local" else {"include_dashboard": False}
-    before = signal.getsignal(signal.SIGTERM)
-    if address == "local":
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a study of one machine tells nobody of itself
-    try:
-        _require_answer(address)
-        ray.init(
-            address=address,
-            runtime_env={"env_vars": dict(variables)},
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-            **own,
-        )
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        text = " ".join(str(error).split())
-        if "ersion mismatch" in text:
-            raise BadInput(f"the Ray cluster at {address} has other versions: {text[:300]}", SAME_EVERYWHERE) from None
-        where = "on this machine" if address in ("auto", "local") else f"at {address}"
-        raise EnvironmentLacking(
-            f"no Ray cluster {where}: {_last(error)}", "Start one with: ray start --head"
-        ) from None
-    finally:
-        signal.signal(signal.SIGTERM, before)  # Ray takes it for its own
-
-
-def _require_answer(address: str) -> None:
-    """Raise OSError where nothing listens at an address: Ray would try for three minutes."""
-    with contextlib.suppress(ImportError):
-        # The address of "auto" is known to Ray alone, and not part of what it promises to keep.
-        from ray._private.services import canonicalize_bootstrap_address
-
-        found = canonicalize_bootstrap_address(address)
-        if found is not None:
-            _connect(found)
-
-
-def _connect(address: str) -> None:
-    """Raise OSError where nothing listens at ``HOST:PORT``."""
-    host, _, port = address.rpartition(":")
-    socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
-
-
-def _environment() -> dict[str, str]:
-    """What Ray's processes are to know: who reserves no GPU may see them all the same, as on one machine; and where
-    a clone that is not installed is imported from.
-    """
-    told = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
-    folder = checkout()
-    if folder is not None:
-        told["PYTHONPATH"] = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
-    return told
-
-
-def _only(node: Mapping[str, Any]) -> Any:
-    """On this node or nowhere."""
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    return NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-
-
-def _alive(ray: Any) -> list[Mapping[str, Any]]:
-    return [node for node in ray.nodes() if node["Alive"]]
-
-
-def _called(node: Mapping[str, Any]) -> str:
-    """What a node is called: its host and, since a host may have several, the beginning of its id."""
-    return f"{node['NodeManagerHostname']} ({node['NodeID'][:8]})"
-
-
 def _offered(node: Mapping[str, Any]) -> str:
     return _amount(node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0))
 
 
 def _amount(cpus: float, gpus: float) -> str:
     return f"{cpus:g} CPU" + (f" and {gpus:g} GPU" if gpus else "")
-
-
-def _last(error: BaseException) -> str:
-    """The last line of an error, where Ray says what was the matter."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1][:300] if lines else type(error).__name__

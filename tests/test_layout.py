@@ -135,6 +135,7 @@ ORDER = [
     "timing",
     "engine",
     "node",
+    "cluster",
     "ray_engine",
     "driver",
     "measure",

@@ -4,6 +4,7 @@ node that freezes at a given moment do cannot be had here in any other way.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,10 +12,11 @@ from typing import Any
 
 import pytest
 
+from rotbench.cluster import join
 from rotbench.engine import KILLED, LOST
-from rotbench.errors import EnvironmentLacking
+from rotbench.errors import BadInput, EnvironmentLacking
 from rotbench.node import BEATS, ORDER, answer
-from rotbench.ray_engine import RayEngine, RayHandle, reserved
+from rotbench.ray_engine import RayEngine, RayHandle, ray_engine, reserved
 from rotbench.settings import Resources
 from rotbench.store import ERROR, MANIFEST
 
@@ -70,7 +72,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
     monkeypatch.setattr("rotbench.ray_engine.time", made)
-    monkeypatch.setattr("rotbench.ray_engine._connect", lambda address: None)
+    monkeypatch.setattr("rotbench.ray_engine.connect", lambda address: None)
     return made
 
 
@@ -180,6 +182,23 @@ def test_what_may_wait_for_a_frozen_node_is_asked_for_again(tmp_path: Path, cloc
     assert ray.cancelled == [waiting.reference]
 
 
+def test_what_waits_long_has_all_nodes_asked(tmp_path: Path, clock: Clock) -> None:
+    engine, ray = engine_of(node("a", CPU=1), node("b", CPU=1))
+    waiting = started(engine, tmp_path)
+    clock.now += 121
+    assert waiting.poll() is None
+    assert [name for name, _ in ray.submitted[1:]] == [answer.__name__] * 2
+    ray.ended |= {"task 2": None, "task 3": None}  # all are there: others use them
+    clock.now += 30
+    assert waiting.poll() is None
+    assert ray.cancelled == []
+    clock.now += 121
+    assert waiting.poll() is None
+    ray.ended["task 5"] = None
+    clock.now += 11
+    assert waiting.poll() == LOST
+
+
 def test_the_room_is_what_whole_runs_fit_into(clock: Clock) -> None:
     engine, _ = engine_of(node("a", CPU=32, GPU=4), node("b", CPU=3, GPU=1), node("c", CPU=64), gpus=0.25)
     assert engine.room() == 16 + 3 + 0
@@ -194,7 +213,7 @@ def test_a_head_that_does_not_answer_is_given_time(clock: Clock, monkeypatch: py
     def gone(address: str) -> None:
         raise ConnectionRefusedError
 
-    monkeypatch.setattr("rotbench.ray_engine._connect", gone)
+    monkeypatch.setattr("rotbench.ray_engine.connect", gone)
     clock.now += 2
     assert engine.room() == 0
     clock.now += 29
@@ -215,3 +234,30 @@ def test_a_head_that_does_not_answer_is_given_time(clock: Clock, monkeypatch: py
 )
 def test_what_a_run_reserves(resources: Resources, device: str, has_gpus: bool, expected: tuple[float, float]) -> None:
     assert reserved(resources, device, has_gpus) == expected
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "told"),
+    [
+        ("Version mismatch: The cluster was started with:\n    Ray: 2.52.0", BadInput, "has other versions"),
+        ("The current node timed out during startup.", EnvironmentLacking, "no Ray cluster on this machine"),
+    ],
+)
+def test_a_cluster_that_cannot_be_joined_is_told_as_what_it_is(said: str, kind: type[Exception], told: str) -> None:
+    def refuse(**_: Any) -> None:
+        raise RuntimeError(said)
+
+    with pytest.raises(kind, match=told):
+        join(SimpleNamespace(init=refuse), "local", {})
+
+
+def test_the_address_of_a_ray_client_is_refused() -> None:
+    with pytest.raises(BadInput, match="ray://head:10001"):
+        join(SimpleNamespace(), "ray://head:10001", {})
+
+
+def test_without_ray_one_is_told_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(EnvironmentLacking, match="not installed") as caught:
+        ray_engine(None, Resources(), "cpu", tmp_path, ()).__enter__()
+    assert caught.value.todo == "pip install 'rotbench[ray]'"

@@ -1,0 +1,155 @@
+"""A Ray cluster: joined, its nodes asked what they have, and what they are called."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+import signal
+import socket
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rotbench.errors import BadInput, EnvironmentLacking
+from rotbench.node import SAME_EVERYWHERE, Inspected, difference, inspect, versions
+from rotbench.registry import PluginReference
+from rotbench.resources import checkout
+from rotbench.store import to_json
+from rotbench.system import write_durably
+
+NEEDED = "Every node needs the same environment, with rotbench[ray], and the results folder."
+SHARE = "Give a folder with --out that all nodes share."
+
+#: A node that has not answered for so long is told as one that does not.
+ANSWER_SECONDS = 60.0
+
+#: A cluster that takes longer to accept a connection is taken for none.
+CONNECT_SECONDS = 10.0
+
+
+def join(ray: Any, address: str, variables: Mapping[str, str]) -> None:
+    """Become part of the cluster at ``HOST:PORT`` or ``"auto"``, or start one of this machine alone (``"local"``).
+
+    ``variables`` are added to the environment of what runs there. Raises
+    :class:`~rotbench.errors.EnvironmentLacking` where there is no cluster, :class:`~rotbench.errors.BadInput` where
+    it has another Ray or Python.
+    """
+    if address.startswith("ray://"):
+        raise BadInput(f"--ray-address {address}: a driver outside the cluster", "Give HOST:PORT, or auto, on a node.")
+    own = {} if address != "local" else {"include_dashboard": False}
+    before = signal.getsignal(signal.SIGTERM)
+    if address == "local":
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a study of one machine tells nobody of itself
+    try:
+        _require_answer(address)
+        ray.init(
+            address=address,
+            runtime_env={"env_vars": {**_environment(), **variables}},
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+            **own,
+        )
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        text = " ".join(str(error).split())
+        if "ersion mismatch" in text:
+            raise BadInput(f"the Ray cluster at {address} has other versions: {text[:300]}", SAME_EVERYWHERE) from None
+        where = "on this machine" if address in ("auto", "local") else f"at {address}"
+        raise EnvironmentLacking(
+            f"no Ray cluster {where}: {last_line(error)}", "Start one with: ray start --head"
+        ) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)  # Ray takes it for its own
+
+
+def require_fit_nodes(ray: Any, store: Path, plugins: Sequence[PluginReference]) -> None:
+    """Raise unless every node sees the store and the files of plugins, and has this machine's versions."""
+    files = {ref.location: ref.sha256 for ref in plugins if Path(ref.location).is_absolute()}
+    for name, told in _inspected(ray, store, files).items():
+        if not (told.sees and told.writes):
+            what = "may not write to" if told.sees else "does not see"
+            raise EnvironmentLacking(f"node {name} {what} {store.absolute()}", SHARE)
+        other = difference(versions(), told.versions)
+        if other:
+            raise BadInput(f"node {name} {other}", SAME_EVERYWHERE)
+        if told.lacks:
+            raise EnvironmentLacking(
+                f"node {name} does not have {told.lacks[0]} as it is here",
+                "Put study, plugins and environment where every node finds them under the same path.",
+            )
+
+
+def _inspected(ray: Any, store: Path, files: Mapping[str, str]) -> dict[str, Inspected]:
+    """What each node says of itself. Raises :class:`~rotbench.errors.EnvironmentLacking` for one that says nothing."""
+    token = f".seen-{secrets.token_hex(8)}"
+    write_durably(store / token, to_json(files))
+    try:
+        asked = {}
+        for node in alive_nodes(ray):
+            task = ray.remote(inspect).options(num_cpus=0, max_retries=0, scheduling_strategy=only(node))
+            asked[task.remote(str(store.absolute()), token)] = called(node)
+        _, silent = ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_SECONDS)
+        if silent:
+            raise EnvironmentLacking(
+                f"node {asked[silent[0]]} does not answer", "Take it out of the cluster, or start it anew."
+            )
+        found = {}
+        for reference, name in asked.items():
+            try:
+                found[name] = ray.get(reference)
+            except ray.exceptions.RayError as error:
+                raise EnvironmentLacking(f"node {name} cannot run rotbench: {last_line(error)}", NEEDED) from None
+        return found
+    finally:
+        (store / token).unlink()
+
+
+def _require_answer(address: str) -> None:
+    """Raise OSError where nothing listens at an address: Ray would try for three minutes."""
+    with contextlib.suppress(ImportError):
+        # The address of "auto" is known to Ray alone, and not part of what it promises to keep.
+        from ray._private.services import canonicalize_bootstrap_address
+
+        found = canonicalize_bootstrap_address(address)
+        if found is not None:
+            connect(found)
+
+
+def connect(address: str) -> None:
+    """Raise OSError where nothing listens at ``HOST:PORT``."""
+    host, _, port = address.rpartition(":")
+    socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+
+
+def _environment() -> dict[str, str]:
+    """What Ray's processes are to know: who reserves no GPU may see them all the same, as on one machine; and where
+    a clone that is not installed is imported from.
+    """
+    told = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+    folder = checkout()
+    if folder is not None:
+        told["PYTHONPATH"] = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
+    return told
+
+
+def only(node: Mapping[str, Any]) -> Any:
+    """On this node or nowhere."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    return NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+
+
+def alive_nodes(ray: Any) -> list[Mapping[str, Any]]:
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
+def called(node: Mapping[str, Any]) -> str:
+    """What a node is called: its host and, since a host may have several, the beginning of its id."""
+    return f"{node['NodeManagerHostname']} ({node['NodeID'][:8]})"
+
+
+def last_line(error: BaseException) -> str:
+    """The last line of an error, where Ray says what was the matter."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1][:300] if lines else type(error).__name__
