@@ -20,6 +20,7 @@ from rotbench.store import to_json
 from rotbench.system import write_durably
 
 NEEDED = "Every node needs the same environment, with rotbench[ray], and the results folder."
+START = "Start one with: ray start --head"
 SHARE = "Give a folder with --out that all nodes share."
 
 #: A node that has not answered for so long is told as one that does not.
@@ -39,11 +40,14 @@ def join(ray: Any, address: str, variables: Mapping[str, str]) -> None:
     if address.startswith("ray://"):
         raise BadInput(f"--ray-address {address}: a driver outside the cluster", "Give HOST:PORT, or auto, on a node.")
     own = {} if address != "local" else {"include_dashboard": False}
-    before = signal.getsignal(signal.SIGTERM)
+    from ray.exceptions import RayError
+
+    before, answers = signal.getsignal(signal.SIGTERM), False
     if address == "local":
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a study of one machine tells nobody of itself
     try:
         _require_answer(address)
+        answers = address != "local"
         ray.init(
             address=address,
             runtime_env={"env_vars": {**_environment(), **variables}},
@@ -51,14 +55,13 @@ def join(ray: Any, address: str, variables: Mapping[str, str]) -> None:
             log_to_driver=False,
             **own,
         )
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+    except (RayError, RuntimeError, ValueError, OSError) as error:
         text = " ".join(str(error).split())
         if "ersion mismatch" in text:
             raise BadInput(f"the Ray cluster at {address} has other versions: {text[:300]}", SAME_EVERYWHERE) from None
         where = "on this machine" if address in ("auto", "local") else f"at {address}"
-        raise EnvironmentLacking(
-            f"no Ray cluster {where}: {last_line(error)}", "Start one with: ray start --head"
-        ) from None
+        todo = "If it asks for a token, this machine needs that too, and RAY_AUTH_MODE=token." if answers else START
+        raise EnvironmentLacking(f"no Ray cluster {where}: {last_line(error)}", todo) from None
     finally:
         signal.signal(signal.SIGTERM, before)  # Ray takes it for its own
 

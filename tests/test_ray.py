@@ -15,6 +15,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -429,6 +430,33 @@ def test_a_run_for_which_no_node_has_room_is_refused(tmp_path: Path, cluster: An
     assert done.returncode == 4, done.stderr
     assert "no node has room for a run, which reserves 1 CPU and 1 GPU" in done.stderr
     assert not (tmp_path / "results").exists()
+
+
+def test_a_cluster_that_asks_for_a_token_says_so(tmp_path: Path) -> None:
+    (tmp_path / "study.toml").write_text('[[matrix]]\ninit = ["random"]\n')
+    ray = Path(sys.executable).with_name("ray")
+    locked = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789abcdef" * 4}
+    folder = short()
+    begin = [str(ray), "start", "--head", "--port=0", "--num-cpus=1", "--include-dashboard=false", "--block"]
+    with (tmp_path / "head.txt").open("wb") as said:
+        head = subprocess.Popen([*begin, f"--temp-dir={folder}"], env=locked, stdout=said, stderr=said)
+    try:
+        found = re.compile(r"ray start --address='([^']+)'")
+        address = wait_for(lambda: found.search((tmp_path / "head.txt").read_text())).group(1)
+        arguments = ["run", "study.toml", "--engine", "ray", "--ray-address", address, "--quick"]
+        done = rotbench(tmp_path, *arguments)
+        assert done.returncode == 4, done.stderr
+        assert "needs that too, and RAY_AUTH_MODE=token" in done.stderr
+        assert not (tmp_path / "results-quick").exists()
+    finally:
+        head.terminate()
+        head.wait(30)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def short() -> str:
+    """A new folder with a path short enough for the sockets in it."""
+    return tempfile.mkdtemp(prefix="rb-")
 
 
 def test_without_a_cluster_the_command_says_so_and_leaves_nothing(tmp_path: Path) -> None:

@@ -152,6 +152,7 @@ def test_a_job_of_two_nodes_starts_ray_on_both_and_ends_with_the_study(tmp_path:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(left, signal.SIGKILL)
         shutil.rmtree(FOLDER + number, ignore_errors=True)
+    assert (tmp_path / "job.log").read_text().count("Ray runtime started.") == 2
     assert done(tmp_path) == 2
 
 
