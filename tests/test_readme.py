@@ -66,6 +66,29 @@ def test_every_file_that_is_linked_is_there() -> None:
         assert not heading or heading in [line.lower().replace(" ", "-") for line in headings], target
 
 
+def test_the_pages_beside_it_name_what_exists() -> None:
+    pages = sorted((ROOT / "docs").rglob("*.md"))
+    assert [page.relative_to(ROOT / "docs").as_posix() for page in pages] == [
+        "scale.md",
+        "scaling.md",
+        "slurm/README.md",
+    ]
+    known = {option for parameter in cli.commands["run"].params for option in parameter.opts}
+    commands = links = 0
+    for page in pages:
+        text = page.read_text()
+        for line in re.findall(r"^\$ rotbench run(.*)$", text, re.MULTILINE):
+            assert {word for word in line.split() if word.startswith("-")} <= known, line
+            commands += 1
+        for target in re.findall(r"\]\(([^)#]+)\)", text):
+            if "://" not in target:
+                assert (page.parent / target).exists(), target
+                links += 1
+        for file in re.findall(r"(?:docs/slurm|benchmarks)/[\w.]+\w", text):
+            assert (ROOT / file).exists(), file
+    assert (commands, links) == (3, 6)
+
+
 def test_the_two_commands_are_make_targets_and_ci_runs_the_tests() -> None:
     makefile = (ROOT / "Makefile").read_text()
     for command, runs in (("run", "rotbench run experiments.toml"), ("test", "python -m pytest")):
