@@ -35,6 +35,9 @@ SILENT_SECONDS = 180.0
 #: So many signs of life are due in that time.
 BEATS_A_SILENCE = 12
 
+#: Ray hands out no smaller shares.
+LEAST_SHARE = 0.0001
+
 #: The nodes that are there are counted no more often than this.
 COUNT_SECONDS = 1.0
 
@@ -324,8 +327,14 @@ def ray_engine(
 
 def reserved(resources: Resources, device: str, cluster_has_gpus: bool) -> tuple[float, float]:
     """The processors and the GPUs that a run reserves: what the study says, else one a thread, and a GPU where runs are
-    trained on one.
+    trained on one. Raises :class:`~rotbench.errors.BadInput` for what Ray cannot hand out.
     """
+    for name, amount in (("cpus", resources.cpus), ("gpus", resources.gpus)):
+        if amount and (amount < LEAST_SHARE or (name == "gpus" and amount > 1 and not amount.is_integer())):
+            raise BadInput(
+                f"[resources] {name} = {amount:g} cannot be had from Ray",
+                f"Give {LEAST_SHARE:g} or more, and whole GPUs above one.",
+            )
     on_gpu = device.startswith("cuda") or (device == "auto" and cluster_has_gpus)
     gpus = resources.gpus if resources.gpus is not None else float(on_gpu)
     return resources.cpus or float(resources.threads), gpus

@@ -230,10 +230,17 @@ def test_a_head_that_does_not_answer_is_given_time(clock: Clock, monkeypatch: py
         (Resources(), "cuda", False, (1, 1)),
         (Resources(cpus=2, gpus=0.25), "auto", True, (2, 0.25)),
         (Resources(gpus=0), "auto", True, (1, 0)),
+        (Resources(cpus=1.5, gpus=2), "auto", True, (1.5, 2)),
     ],
 )
 def test_what_a_run_reserves(resources: Resources, device: str, has_gpus: bool, expected: tuple[float, float]) -> None:
     assert reserved(resources, device, has_gpus) == expected
+
+
+@pytest.mark.parametrize("resources", [Resources(gpus=1.5), Resources(gpus=0.00001), Resources(cpus=0.00001)])
+def test_what_ray_cannot_hand_out_is_refused(resources: Resources) -> None:
+    with pytest.raises(BadInput, match=r"\[resources\] [cg]pus = \S+ cannot be had from Ray"):
+        reserved(resources, "cpu", False)
 
 
 @pytest.mark.parametrize(
