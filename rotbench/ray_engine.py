@@ -330,7 +330,7 @@ def reserved(resources: Resources, device: str, cluster_has_gpus: bool) -> tuple
     trained on one. Raises :class:`~rotbench.errors.BadInput` for what Ray cannot hand out.
     """
     for name, amount in (("cpus", resources.cpus), ("gpus", resources.gpus)):
-        if amount and (amount < LEAST_SHARE or (name == "gpus" and amount > 1 and not amount.is_integer())):
+        if amount and (amount < LEAST_SHARE or (name == "gpus" and amount > 1 and amount % 1)):
             raise BadInput(
                 f"[resources] {name} = {amount:g} cannot be had from Ray",
                 f"Give {LEAST_SHARE:g} or more, and whole GPUs above one.",
