@@ -329,6 +329,8 @@ def reserved(resources: Resources, device: str, cluster_has_gpus: bool) -> tuple
     """The processors and the GPUs that a run reserves: what the study says, else one a thread, and a GPU where runs are
     trained on one. Raises :class:`~rotbench.errors.BadInput` for what Ray cannot hand out.
     """
+    if device.startswith("cuda:"):
+        raise BadInput(f"--device {device}: which GPU a run gets is for Ray to say", "Give --device cuda.")
     for name, amount in (("cpus", resources.cpus), ("gpus", resources.gpus)):
         if amount and (amount < LEAST_SHARE or (name == "gpus" and amount > 1 and amount % 1)):
             raise BadInput(

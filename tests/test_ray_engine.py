@@ -243,6 +243,11 @@ def test_what_ray_cannot_hand_out_is_refused(resources: Resources) -> None:
         reserved(resources, "cpu", False)
 
 
+def test_ray_chooses_the_gpu() -> None:
+    with pytest.raises(BadInput, match="--device cuda:1: which GPU"):
+        reserved(Resources(), "cuda:1", True)
+
+
 @pytest.mark.parametrize(
     ("said", "kind", "told"),
     [
