@@ -33,6 +33,7 @@ class StandIn:
     ended: dict[Reference, Any] = field(default_factory=dict)
     cancelled: list[Reference] = field(default_factory=list)
     submitted: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    arguments: list[tuple[str, ...]] = field(default_factory=list)
     exceptions: Any = ray_exceptions
 
     def nodes(self) -> list[dict[str, Any]]:
@@ -53,6 +54,7 @@ class StandIn:
         def options(**given: Any) -> Any:
             def submit(*arguments: str) -> Reference:
                 self.submitted.append((function.__name__, given))
+                self.arguments.append(arguments)
                 return f"task {len(self.submitted)}"
 
             return SimpleNamespace(remote=submit)
@@ -89,6 +91,14 @@ def started(engine: RayEngine, store: Path, name: str = "run.1") -> RayHandle:
     attempt = store / "attempts" / name
     attempt.mkdir(parents=True)
     return engine.start("run", attempt, 1)
+
+
+def test_a_task_reserves_what_was_asked_and_is_never_retried_by_ray(tmp_path: Path, clock: Clock) -> None:
+    engine, ray = engine_of(node("a", CPU=2, GPU=1), cpus=2.0, gpus=0.25)
+    started(engine, tmp_path)
+    reserves = {"num_cpus": 2.0, "num_gpus": 0.25, "max_retries": 0, "scheduling_strategy": "SPREAD"}
+    assert ray.submitted == [("make_attempt", reserves)]
+    assert ray.arguments == [(str(tmp_path), "run", "1")]
 
 
 def test_an_end_is_told_as_what_it_was(tmp_path: Path, clock: Clock) -> None:
