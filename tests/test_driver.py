@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from rotbench.driver import Ended, Orders, check_store, report_writer, run_study
-from rotbench.engine import Handle, LocalEngine
+from rotbench.driver import MAX_ATTEMPTS, MAX_LOSSES, Ended, Orders, check_store, report_writer, run_study
+from rotbench.engine import LOST, Handle, LocalEngine
 from rotbench.errors import BadInput
 from rotbench.plan import Plan, Run, make_plan
 from rotbench.registry import load_registry
@@ -94,9 +94,10 @@ def test_everything_is_trained_once_and_parents_before_children(store: Store) ->
 
 
 @dataclass
-class Waiting:
-    """An engine that has no room for the first three attempts, however long one waits."""
+class Unlucky:
+    """An engine of which the first attempts come to nothing, each as is said: never begun, or ended with a code."""
 
+    first: Sequence[int | None]
     ended: int = 0
 
     def prepare(self, folder: Path) -> Handle:
@@ -104,35 +105,54 @@ class Waiting:
 
     def start(self, run_id: str, attempt: Path, threads: int) -> Handle:
         number = int(attempt.name.rpartition(".")[2])
-        return NeverBegun(self) if number <= 3 else ENGINE.start(run_id, attempt, threads)
+        if number <= len(self.first):
+            return Nothing(self, self.first[number - 1])
+        return ENGINE.start(run_id, attempt, threads)
 
     def room(self) -> int:
         return 1
 
 
 @dataclass
-class NeverBegun:
-    engine: Waiting
+class Nothing:
+    engine: Unlucky
+    code: int | None
 
-    def poll(self) -> None:
-        return None
+    def poll(self) -> int | None:
+        return self.code
 
     def begun(self) -> bool:
-        return False
+        return self.code is not None
 
     def end(self) -> None:
         self.engine.ended += 1
 
 
-def test_an_attempt_that_is_never_begun_is_asked_for_again_and_is_no_try(store: Store) -> None:
+def drive_unlucky(store: Store, first: Sequence[int | None]) -> tuple[Ended, Unlucky, list[str]]:
+    """One run on such an engine; the last are the notes that were made of it."""
     made = plan("seeds=[0]", text='title = "toy"\n[train]\nepochs = 1\n[[matrix]]\ninit = ["random"]\n')
-    engine, heard = Waiting(), Heard()
+    engine, heard = Unlucky(first), Heard()
     store.create()
     orders = Orders(jobs=None, stall_seconds=0.3)
     ended = run_study(made, store, engine, orders, heard, "rotbench run", report_writer(store))
+    return ended, engine, [note.partition(": ")[2] for note in heard.notes]
+
+
+def test_an_attempt_that_is_never_begun_is_asked_for_again_and_is_no_try(store: Store) -> None:
+    ended, engine, notes = drive_unlucky(store, [None, None, None, 9])
     assert ended.done == 1
     assert engine.ended == 3
-    assert [note.partition(": ")[2] for note in heard.notes] == ["not started for 0 s; asked for again"] * 3
+    assert notes[:3] == ["not started for 0 s; asked for again"] * 3
+    assert notes[3:] == ["the worker ended with code 9 and no result; tried again"]
+
+
+def test_a_lost_node_is_no_try_but_not_for_ever(store: Store, tmp_path: Path) -> None:
+    ended, _, notes = drive_unlucky(store, [LOST, LOST, LOST, 9])
+    assert ended.done == 1
+    assert notes == ["its node was lost; tried again"] * 3 + ["the worker ended with code 9 and no result; tried again"]
+    ended, _, notes = drive_unlucky(Store(tmp_path / "never"), [LOST] * 100)
+    assert (ended.done, ended.failed) == (0, 1)
+    assert len(notes) == MAX_LOSSES + MAX_ATTEMPTS - 1
 
 
 def test_random_starts_do_not_wait_for_pretraining(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
