@@ -347,6 +347,7 @@ def _walk(
         ended = False
         for active in list(state.active):
             code = active.handle.poll()
+            _note_beginning(state, active)
             _pass_on(active, watcher)
             if code is None and time.monotonic() - active.heard > orders.stall_seconds:
                 code = _give_up(active, orders.stall_seconds, watcher)
@@ -387,8 +388,7 @@ def _start_ready(plan: Plan, store: Store, engine: Engine, orders: Orders, state
     for run in _ready(state)[:free] if free > 0 else ():
         _start(plan, store, engine, orders, state, run, watcher)
         watcher.started(run)
-        for active in state.active:
-            note_company(active.attempt, len(state.active))
+        _note_beginning(state, state.active[-1])
 
 
 def _ready(state: _State) -> list[Run]:
@@ -425,10 +425,19 @@ def _start(plan: Plan, store: Store, engine: Engine, orders: Orders, state: _Sta
     state.active.append(_Active(run, attempt, engine.start(run.id, attempt, run.settings["threads"])))
 
 
+def _note_beginning(state: _State, active: _Active) -> None:
+    """Once an attempt has begun, tell all on its machine how many are trained there now."""
+    if active.begun or not active.handle.begun():
+        return
+    active.begun, active.heard = True, time.monotonic()
+    place = active.handle.place()
+    there = [other for other in state.active if other.begun and other.handle.place() == place]
+    for other in there:
+        note_company(other.attempt, len(there))
+
+
 def _pass_on(active: _Active, watcher: Watcher) -> None:
     """Tell the watcher what the worker has written since the last look."""
-    if not active.begun and active.handle.begun():
-        active.begun, active.heard = True, time.monotonic()
     try:
         with (active.attempt / "progress.jsonl").open("rb") as file:
             file.seek(active.read)

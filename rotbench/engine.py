@@ -27,6 +27,10 @@ class Handle(Protocol):
         """Whether its process was started; where it waits for room on some machine it was not yet."""
         ...
 
+    def place(self) -> str | None:
+        """The machine that it runs on, "" for this one; None until that is known."""
+        ...
+
     def end(self) -> None:
         """End it, and whatever it started, now."""
         ...
@@ -75,6 +79,9 @@ class LocalHandle:
 
     def begun(self) -> bool:
         return True
+
+    def place(self) -> str:
+        return ""
 
     def end(self) -> None:
         end_group(self.process)

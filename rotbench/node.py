@@ -31,7 +31,7 @@ DISTRIBUTIONS = ("torch", "torchvision", "numpy", "safetensors")
 #: What a node is to run and must have, in the folder of the attempt or of the preparation.
 ORDER = "node.json"
 
-#: A sign of life of the node, in the folder of an attempt: how often it gave one.
+#: A sign of life of the node, in the folder of an attempt: what it is called, and how often it gave one.
 BEATS = "beats"
 
 
@@ -61,11 +61,15 @@ def make_attempt(store: str, run_id: str, number: str) -> int:
     other = difference(order["versions"], versions())
     if other:  # a node that joined while the study ran
         return leave_error(attempt, BadInput(f"node {socket.gethostname()} {other}", SAME_EVERYWHERE))
+    claim = attempt / f".{BEATS}.{os.getpid()}"
+    claim.write_text(f"{socket.gethostname()} 0")
     try:
-        # Whoever makes the file makes the attempt: a cluster that starts a task anew does not start a second worker.
-        (attempt / BEATS).touch(exist_ok=False)
+        # Whoever names the file makes the attempt: a cluster that starts a task anew does not start a second worker.
+        os.link(claim, attempt / BEATS)
     except FileExistsError:
         return LOST
+    finally:
+        claim.unlink()
     return _finished(python_command(order["module"], store, run_id, number), attempt, order)
 
 
@@ -87,7 +91,7 @@ def _finished(command: list[str], folder: Path, order: Mapping[str, Any]) -> int
             except subprocess.TimeoutExpired:
                 beats += 1
                 with contextlib.suppress(OSError):
-                    (folder / BEATS).write_text(str(beats))
+                    (folder / BEATS).write_text(f"{socket.gethostname()} {beats}")
     finally:
         end_group(process)
         process.close()

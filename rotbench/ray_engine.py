@@ -74,9 +74,13 @@ class RayHandle:
         return self.code
 
     def begun(self) -> bool:
-        if self.beats is None and (self.log.parent / BEATS).exists():
-            self.beats, self.heard = "", time.monotonic()
+        if self.beats is None:
+            with contextlib.suppress(OSError):
+                self.beats, self.heard = (self.log.parent / BEATS).read_text(), time.monotonic()
         return self.beats is not None
+
+    def place(self) -> str | None:
+        return self.beats.partition(" ")[0] if self.beats else None
 
     def end(self) -> None:
         (self.log.parent / ORDER).unlink(missing_ok=True)  # or a node that thaws might still begin it
@@ -139,6 +143,9 @@ class Preparations:
 
     def begun(self) -> bool:
         return all(part.begun() for part in self.parts.values())
+
+    def place(self) -> None:
+        return None  # on several
 
     def end(self) -> None:
         for part in self.parts.values():

@@ -94,6 +94,49 @@ def test_everything_is_trained_once_and_parents_before_children(store: Store) ->
 
 
 @dataclass
+class Scattered:
+    """An engine that trains pretext runs on one machine and all else on another."""
+
+    def prepare(self, folder: Path) -> Handle:
+        return ENGINE.prepare(folder)
+
+    def start(self, run_id: str, attempt: Path, threads: int) -> Handle:
+        return Placed(ENGINE.start(run_id, attempt, threads), "first" if run_id.startswith("pretext") else "second")
+
+    def room(self) -> int:
+        return 3
+
+
+@dataclass
+class Placed:
+    handle: Handle
+    name: str
+
+    def poll(self) -> int | None:
+        return self.handle.poll()
+
+    def begun(self) -> bool:
+        return self.handle.begun()
+
+    def place(self) -> str:
+        return self.name
+
+    def end(self) -> None:
+        self.handle.end()
+
+
+def test_company_is_what_is_trained_on_the_same_machine(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOY_SECONDS", "0.3")
+    noted: list[tuple[str, int]] = []
+    monkeypatch.setattr("rotbench.driver.note_company", lambda attempt, n: noted.append((attempt.name, n)))
+    store.create()
+    run_study(plan(), store, Scattered(), Orders(jobs=None), Heard(), "rotbench run", report_writer(store))
+    most = {kind: max(n for name, n in noted if name.startswith(kind)) for kind in ("pretext", "random", "rotation")}
+    assert most == {"pretext": 2, "random": 3, "rotation": 3}
+    assert noted[:4] == [(noted[0][0], 1), (noted[0][0], 2), (noted[2][0], 2), (noted[3][0], 1)]
+
+
+@dataclass
 class Unlucky:
     """An engine of which the first attempts come to nothing, each as is said: never begun, or ended with a code."""
 
@@ -123,6 +166,9 @@ class Nothing:
 
     def begun(self) -> bool:
         return self.code is not None
+
+    def place(self) -> str:
+        return ""
 
     def end(self) -> None:
         self.engine.ended += 1

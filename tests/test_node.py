@@ -52,7 +52,9 @@ def test_an_attempt_is_made_in_a_process_with_its_own_threads_and_gives_signs_of
     assert make_attempt(str(store), "run", "1") == 7
     attempt = store / "attempts" / "run.1"
     assert (attempt / "threads").read_text() == "3"
-    assert int((attempt / BEATS).read_text()) >= 2
+    name, beats = (attempt / BEATS).read_text().split()
+    assert name == platform.node()
+    assert int(beats) >= 2
 
 
 def test_an_attempt_is_made_once(store: Path) -> None:

@@ -145,11 +145,13 @@ def test_a_node_is_lost_after_silence_and_only_then(tmp_path: Path, clock: Clock
     beats = handle.log.parent / BEATS
     clock.now += 5000  # it waits for room
     assert handle.poll() is None
-    beats.touch()
+    assert handle.place() is None
     for number in range(20):
+        beats.write_text(f"c {number}")
         assert handle.poll() is None
         clock.now += 100
-        beats.write_text(str(number))
+    assert handle.place() == "c"
+    beats.write_text("c 20")
     assert handle.poll() is None
     clock.now += 119
     assert handle.poll() is None
