@@ -47,7 +47,7 @@ from rotbench.registry import Registry, load_registry
 from rotbench.resolve import resolve
 from rotbench.resources import studies_folder
 from rotbench.source import suggestion
-from rotbench.store import Damaged, Store, verify_folder
+from rotbench.store import MANIFEST, Damaged, Store, verify_folder
 from rotbench.terminal import ReaderGone, console
 
 if TYPE_CHECKING:
@@ -142,8 +142,9 @@ def run(
                     screen.close()
         except RotbenchError:
             # What could not begin leaves nothing behind; what had begun stays, to go on from.
-            if not existed and not any(store.runs.iterdir()):
-                shutil.rmtree(store.folder)
+            kept = any(store.runs.iterdir()) or any(store.attempts.glob(f"*/epoch-*/{MANIFEST}"))
+            if not existed and not kept:
+                shutil.rmtree(store.folder, ignore_errors=True)  # a network file system keeps what is open
             raise
     finish(store, ended, quiet=quiet)
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rotbench.checkpoint import EXIT_STOPPED
 from rotbench.cluster import NEEDED, alive_nodes, called, connect, join, last_line, only, require_fit_nodes
 from rotbench.engine import KILLED, LOST
 from rotbench.errors import BadInput, EnvironmentLacking
@@ -34,6 +35,9 @@ SILENT_SECONDS = 180.0
 
 #: So many signs of life are due in that time.
 BEATS_A_SILENCE = 12
+
+#: Who has not looked for so many signs of life may have been away himself.
+LONG_LOOKS = 6
 
 #: Ray hands out no smaller shares.
 LEAST_SHARE = 0.0001
@@ -65,10 +69,13 @@ class RayHandle:
         """The exit code of the worker; :data:`~rotbench.engine.LOST` where its node or Ray's own process died."""
         if self.code is None and self.engine.ray.wait([self.reference], timeout=0)[0]:
             self.code, self.ended = self._end_of_task(), time.monotonic()
-        if self.code is None and (self._silent() if self.begun() else self._stranded()):
+        if self.code is None and self.begun() and self._silent():
             self.end()
             self.code = LOST
             self.engine.doubt()
+        if self.code is None and not self.begun() and self._stranded():
+            self.end()
+            self.code = EXIT_STOPPED  # it was no try: nothing of it was begun
         if self.code is not None and self._still_unseen() and time.monotonic() - self.ended < self.visible_seconds:
             return None
         return self.code
@@ -83,8 +90,9 @@ class RayHandle:
         return self.beats.partition(" ")[0] if self.beats else None
 
     def end(self) -> None:
-        (self.log.parent / ORDER).unlink(missing_ok=True)  # or a node that thaws might still begin it
         self.engine.ray.cancel(self.reference, force=True)
+        with contextlib.suppress(OSError):
+            (self.log.parent / ORDER).unlink()  # or a node that thaws might still begin it
         self.code = self.code if self.code is not None else KILLED
 
     def _silent(self) -> bool:
@@ -92,6 +100,8 @@ class RayHandle:
         now = time.monotonic()
         if now - self.listened < self.engine.beat_seconds:
             return False  # the file system is not asked all the time
+        if self.listened and now - self.listened > LONG_LOOKS * self.engine.beat_seconds:
+            self.heard = now  # it was this process that did not look: the node may have spoken meanwhile
         self.listened = now
         with contextlib.suppress(OSError):
             beats = (self.log.parent / BEATS).read_text()
@@ -207,7 +217,7 @@ class RayEngine:
         options: dict[str, Any] = {"num_cpus": self.cpus, "num_gpus": self.gpus, "scheduling_strategy": "SPREAD"}
         doubtful = self._doubtful()
         if doubtful:
-            options["label_selector"] = {"ray.io/node-id": f"!in({', '.join(sorted(doubtful))})"}
+            options["label_selector"] = {"ray.io/node-id": f"!in({','.join(sorted(doubtful))})"}
         return self._handle(self._task(make_attempt, options, str(store.absolute()), run_id, number), log)
 
     def room(self) -> int:
