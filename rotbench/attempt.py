@@ -34,7 +34,7 @@ from rotbench.models import (
 from rotbench.pictures import pictures
 from rotbench.proof import freeze_proof, label_proof
 from rotbench.setup import Setup, backbone_file, set_up
-from rotbench.store import Store, read_manifest, read_verified, to_json
+from rotbench.store import Damaged, Store, read_manifest, read_verified, to_json
 from rotbench.tasks import chance
 from rotbench.train import Snapshot, Trained, answers, fit
 from rotbench.trained import trained_phases
@@ -63,7 +63,7 @@ def perform(
     """
     record = request["run"]
     keeps = record.get("keeps", [])
-    snapshot = read_snapshot(store / "attempts" / request["resume"]) if request.get("resume") else None
+    snapshot = snapshot_if_there(store / "attempts" / request["resume"]) if request.get("resume") else None
     if snapshot is not None and any(epoch <= snapshot.epoch and epoch not in snapshot.kept for epoch in keeps):
         # It was made before these weights were asked for, and is past them; left there, it would be taken again for
         # the newest after the next interruption.
@@ -201,6 +201,16 @@ def snapshot_files(snapshot: Snapshot) -> dict[str, bytes]:
         "calibration": snapshot.calibration,
     }
     return {"states.pt": buffer.getvalue(), "progress.json": to_json(told)}
+
+
+def snapshot_if_there(folder: Path) -> Snapshot | None:
+    """What a checkpoint holds, or None: the worker of an attempt that was given up may live on, and throws it away once
+    it has newer ones. Who begins anew comes to the same result.
+    """
+    try:
+        return read_snapshot(folder)
+    except Damaged:
+        return None
 
 
 def read_snapshot(folder: Path) -> Snapshot:

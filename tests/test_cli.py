@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from rotbench.cli import main
+from rotbench.cli import cli, main
+from rotbench.errors import EnvironmentLacking
 from rotbench.report import render
 from tests import simulated
 from tests.program import ROOT, rotbench
@@ -483,3 +484,25 @@ def test_help_names_every_command(tmp_path: Path) -> None:
     )
     assert all(f"  {command} " in done.stdout for command in commands)
     assert rotbench(tmp_path, "--version").stdout.startswith("rotbench, version 0.1.0")
+
+
+@pytest.mark.parametrize("committed", [False, True])
+def test_an_error_takes_a_new_folder_away_but_no_committed_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, committed: bool
+) -> None:
+    """As where the head of a cluster is lost before the first run is published."""
+
+    def lose(plan: Any, store: Any, *_: Any) -> None:
+        checkpoint = store.attempts / "run.1" / "epoch-000080"
+        checkpoint.mkdir(parents=True)
+        if committed:
+            (checkpoint / "manifest.json").touch()
+        raise EnvironmentLacking("the head is gone", "Run the command again.")
+
+    monkeypatch.setattr("rotbench.driver.run_study", lose)
+    monkeypatch.chdir(tmp_path)
+    Path("study.toml").write_text('[[matrix]]\ninit = ["random"]\n')
+    with pytest.raises(EnvironmentLacking):
+        cli(["run", "study.toml"], standalone_mode=False)
+    assert (tmp_path / "results" / "attempts" / "run.1" / "epoch-000080").exists() == committed
+    assert (tmp_path / "results").exists() == committed

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from rotbench.attempt import snapshot_if_there
 from rotbench.checkpoint import committed_epochs
 from rotbench.driver import Orders, report_writer, run_study
 from rotbench.engine import LocalEngine
@@ -162,3 +163,7 @@ def wait_for(condition: Any, seconds: float = 90.0) -> None:
     while not condition():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.01)
+
+
+def test_a_checkpoint_that_another_attempt_threw_away_is_done_without(tmp_path: Path) -> None:
+    assert snapshot_if_there(tmp_path / "run.1" / "epoch-000006") is None
