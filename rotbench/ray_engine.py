@@ -57,7 +57,7 @@ class RayHandle:
     reference: Any
     log: Path
     submitted: float
-    visible_seconds: float = VISIBLE_SECONDS
+    result: str | None = MANIFEST  # the file that a good end leaves
     code: int | None = None
     ended: float = 0.0
     beats: str | None = None
@@ -76,7 +76,7 @@ class RayHandle:
         if self.code is None and not self.begun() and self._stranded():
             self.end()
             self.code = EXIT_STOPPED  # it was no try: nothing of it was begun
-        if self.code is not None and self._still_unseen() and time.monotonic() - self.ended < self.visible_seconds:
+        if self.code is not None and self._still_unseen() and time.monotonic() - self.ended < VISIBLE_SECONDS:
             return None
         return self.code
 
@@ -124,7 +124,7 @@ class RayHandle:
             return int(ray.get(self.reference))
         except errors.OutOfMemoryError:
             return KILLED
-        except errors.RayTaskError as error:
+        except (errors.RayTaskError, errors.RuntimeEnvSetupError) as error:
             # The task itself raised, as where a node cannot import rotbench or does not see the attempt.
             raise EnvironmentLacking(f"a node could not start a worker: {last_line(error)}", NEEDED) from None
         except errors.RayError:
@@ -132,7 +132,7 @@ class RayHandle:
 
     def _still_unseen(self) -> bool:
         """Whether the worker says that it left something which this machine does not see yet."""
-        left = {0: MANIFEST, BadInput.exit_code: ERROR, EnvironmentLacking.exit_code: ERROR}.get(self.code or 0)
+        left = {0: self.result, BadInput.exit_code: ERROR, EnvironmentLacking.exit_code: ERROR}.get(self.code or 0)
         return left is not None and not (self.log.parent / left).exists()
 
 
@@ -208,7 +208,7 @@ class RayEngine:
             # It reserves nothing, or it would wait for what others are training.
             options = {"num_cpus": 0, "scheduling_strategy": only(node)}
             reference = self._task(prepare, options, str(part.absolute()))
-            parts[called(node)] = self._handle(reference, log, visible_seconds=0)
+            parts[called(node)] = self._handle(reference, log, None)
         return Preparations(folder, parts)
 
     def start(self, run_id: str, attempt: Path, threads: int) -> RayHandle:
@@ -254,6 +254,8 @@ class RayEngine:
 
     def doubt(self) -> None:
         """Ask every node whether it is there; until it answers, nothing is started on it."""
+        if not self._head_answers():
+            return
         for node in alive_nodes(self.ray):
             if node["NodeID"] not in self._asked:
                 options = {"num_cpus": 0, "scheduling_strategy": only(node)}
@@ -275,11 +277,15 @@ class RayEngine:
         return set(self._asked)
 
     def _holds(self, node: Mapping[str, Any]) -> int:
-        wanted = {"CPU": self.cpus, "GPU": self.gpus}
-        return min(int(node["Resources"].get(name, 0.0) / each + 1e-9) for name, each in wanted.items() if each)
+        cpus, gpus = (node["Resources"].get(name, 0.0) for name in ("CPU", "GPU"))
+        holds = int(cpus / self.cpus + 1e-9)
+        if not self.gpus:
+            return holds
+        # A share lies on one GPU: two thirds of four hold four, not six.
+        return min(holds, int(gpus) * int(1 / self.gpus + 1e-9) if self.gpus < 1 else int(gpus / self.gpus))
 
-    def _handle(self, reference: Any, log: Path, visible_seconds: float = VISIBLE_SECONDS) -> RayHandle:
-        return RayHandle(self, reference, log, time.monotonic(), visible_seconds)
+    def _handle(self, reference: Any, log: Path, result: str | None = MANIFEST) -> RayHandle:
+        return RayHandle(self, reference, log, time.monotonic(), result)
 
     def _order(self, folder: Path, module: str, log: str, threads: int) -> Path:
         """Leave what a node is to run in a folder; returns where its log will lie."""

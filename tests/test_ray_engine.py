@@ -233,6 +233,10 @@ def test_what_waits_long_has_all_nodes_asked(tmp_path: Path, clock: Clock) -> No
 def test_the_room_is_what_whole_runs_fit_into(clock: Clock) -> None:
     engine, _ = engine_of(node("a", CPU=32, GPU=4), node("b", CPU=3, GPU=1), node("c", CPU=64), gpus=0.25)
     assert engine.room() == 16 + 3 + 0
+    engine, _ = engine_of(node("a", CPU=32, GPU=4), gpus=0.6)
+    assert engine.room() == 4
+    engine, _ = engine_of(node("a", CPU=32, GPU=5), gpus=2.0)
+    assert engine.room() == 2
     engine, _ = engine_of(node("a", CPU=1), cpus=0.1)
     assert engine.room() == 10
 
