@@ -52,11 +52,6 @@ class Engine(Protocol):
         ...
 
 
-def attempt_folder(store: Path, run_id: str, number: str) -> Path:
-    """Where an attempt at a run lies."""
-    return store / "attempts" / f"{run_id}.{number}"
-
-
 def worker_command(store: Path, run_id: str, number: str) -> Sequence[str]:
     """The command that makes one attempt."""
     return python_command("rotbench.worker", str(store), run_id, number)

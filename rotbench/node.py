@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from rotbench import __version__
-from rotbench.engine import LOST, attempt_folder
+from rotbench.engine import LOST
 from rotbench.errors import BadInput
 from rotbench.plan import RESULTS_VERSION
-from rotbench.store import leave_error
+from rotbench.store import attempt_folder, leave_error
 from rotbench.system import end_group, python_command, python_environment, start_process
 
 #: What must be alike on all nodes, or the same study would give other bits on each.

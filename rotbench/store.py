@@ -114,7 +114,7 @@ class Store:
     def open_attempt(self, run_id: str, request: Mapping[str, Any]) -> Path:
         """A new folder for the next attempt at a run, with the request that its worker reads."""
         number = 1 + max((int(path.name.rpartition(".")[2]) for path in self._attempts_of(run_id)), default=0)
-        folder = self.attempts / f"{run_id}.{number}"
+        folder = attempt_folder(self.folder, run_id, str(number))
         with lacking(folder):
             folder.mkdir()
         write_durably(folder / "request.json", to_json(request))
@@ -213,6 +213,11 @@ class Store:
 
     def _attempts_of(self, run_id: str) -> list[Path]:
         return [path for path in self.attempts.glob(f"{run_id}.*") if path.name.rpartition(".")[2].isdigit()]
+
+
+def attempt_folder(store: Path, run_id: str, number: str) -> Path:
+    """Where an attempt at a run lies."""
+    return store / "attempts" / f"{run_id}.{number}"
 
 
 def leave_error(folder: Path, error: RotbenchError) -> int:

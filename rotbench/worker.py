@@ -19,7 +19,7 @@ from typing import Any
 from rotbench.checkpoint import CHECKPOINT_SHARE, EXIT_STOPPED, Schedule, Stopped, most_company
 from rotbench.errors import RotbenchError
 from rotbench.spoken import scored
-from rotbench.store import commit, leave_error, to_json
+from rotbench.store import attempt_folder, commit, leave_error, to_json
 from rotbench.system import end_with_parent
 
 #: When this process began, but for the start of Python itself.
@@ -67,7 +67,7 @@ def main(arguments: list[str]) -> int:
     """Make one attempt; see the module's docstring for the exit code."""
     store, run_id, number = arguments
     end_with_parent()
-    attempt = Path(store) / "attempts" / f"{run_id}.{number}"
+    attempt = attempt_folder(Path(store), run_id, number)
     request = json.loads((attempt / "request.json").read_bytes())
     epochs = request["run"]["settings"]["train"].get("epochs", 1)  # a probe has none
     progress = Progress(attempt / "progress.jsonl", epochs, request["run"].get("score_name", "accuracy"))
