@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -117,7 +118,8 @@ class Store:
         folder = attempt_folder(self.folder, run_id, str(number))
         with lacking(folder):
             folder.mkdir()
-        write_durably(folder / "request.json", to_json(request))
+        # Numbers come again once a folder is swept; a worker that has outlived its own knows it by this.
+        write_durably(folder / "request.json", to_json({**request, "token": secrets.token_hex(8)}))
         return folder
 
     def publish(self, attempt: Path) -> bool:

@@ -12,6 +12,7 @@ from rotbench.checkpoint import Schedule, Stopped, committed_epochs, prune_check
 from rotbench.errors import EnvironmentLacking, StoreUnusable
 from rotbench.store import Damaged, Store, commit, read_manifest, standings, to_json, verify_folder
 from rotbench.system import in_use, store_lock, write_durably
+from rotbench.worker import Progress, commit_result
 
 
 def record(run_id: str = "a-s0-0123", **changes: Any) -> dict[str, Any]:
@@ -240,3 +241,20 @@ def test_a_checkpoint_is_due_when_a_twentieth_of_the_time_pays_for_it(
     with pytest.raises(Stopped):
         schedule.epoch_ended(101, size=1, take=take)
     assert committed_epochs(store, "a-s0-0123")[0].epoch == 101
+
+
+def test_a_worker_that_outlived_its_attempt_commits_nothing_into_the_next_of_that_name(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.create()
+    asked = {"run": {"id": "run"}}
+    attempt = store.open_attempt("run", asked)
+    old = json.loads((attempt / "request.json").read_bytes())
+    store.sweep()
+    assert store.open_attempt("run", asked) == attempt
+    progress = Progress(attempt / "progress.jsonl", 1, "accuracy")
+    commit_result(attempt, old, {"error": "stale"}, {}, progress)
+    assert not (attempt / "manifest.json").exists()
+    new = json.loads((attempt / "request.json").read_bytes())
+    commit_result(attempt, new, {"error": None}, {}, progress)
+    assert (attempt / "manifest.json").exists()
+    progress._file.close()
