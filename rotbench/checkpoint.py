@@ -1,10 +1,10 @@
 """Checkpoints of a run that is being trained: committed at the end of an epoch, and verified before they are trusted.
 
-    attempts/<id>.<n>/epoch-000012/      the state after epoch 12, hashed, with a manifest of its own
-    attempts/<id>.<n>/stop               the driver asks for a checkpoint at the end of the epoch, and then for an end
-    attempts/<id>.<n>/company            how many runs were being trained, a line whenever another one began
+    epoch-000012/      the state after epoch 12, hashed, with a manifest of its own
+    stop               the driver asks for a checkpoint at the end of the epoch, and then for an end
+    company            how many runs were being trained, a line whenever another one began
 
-A checkpoint is committed as a run is: its manifest is written last. What has none is no checkpoint.
+These lie in the folder of an attempt. A checkpoint is committed as a run is: its manifest is written last. What has none is no checkpoint.
 """
 
 from __future__ import annotations

@@ -6,11 +6,13 @@ All that a node is told is where the store lies and which attempt is meant; the 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import importlib.metadata
 import json
 import os
 import platform
+import secrets
 import socket
 import subprocess
 from collections.abc import Mapping
@@ -20,9 +22,8 @@ from typing import Any
 
 from rotbench import __version__
 from rotbench.engine import LOST
-from rotbench.errors import BadInput
 from rotbench.plan import RESULTS_VERSION
-from rotbench.store import attempt_folder, leave_error
+from rotbench.store import SEEN, attempt_folder
 from rotbench.system import end_group, python_command, python_environment, start_process
 
 #: What must be alike on all nodes, or the same study would give other bits on each.
@@ -51,16 +52,14 @@ class Inspected:
 def make_attempt(store: str, run_id: str, number: str) -> int:
     """Make an attempt in a process of its own, as the local engine does; returns the exit code, negative for a signal.
 
-    The process ends with this one, whatever ends it. Raises FileNotFoundError where this node does not see the attempt.
+    The process ends with this one, whatever ends it. Raises OSError where this node does not see the attempt, or may
+    not write there.
     """
     attempt = attempt_folder(Path(store), run_id, number)
     try:
         order = json.loads((attempt / ORDER).read_bytes())
     except FileNotFoundError:
         raise FileNotFoundError(f"node {socket.gethostname()} does not see {attempt}") from None
-    other = difference(order["versions"], versions())
-    if other:  # a node that joined while the study ran
-        return leave_error(attempt, BadInput(f"node {socket.gethostname()} {other}", SAME_EVERYWHERE))
     claim = attempt / f".{BEATS}.{os.getpid()}"
     claim.write_text(f"{socket.gethostname()} 0")
     try:
@@ -91,14 +90,27 @@ def _finished(command: list[str], folder: Path, order: Mapping[str, Any]) -> int
             except subprocess.TimeoutExpired:
                 beats += 1
                 with contextlib.suppress(OSError):
-                    (folder / BEATS).write_text(f"{socket.gethostname()} {beats}")
+                    _replace(folder / BEATS, f"{socket.gethostname()} {beats}")
     finally:
         end_group(process)
         process.close()
 
 
-def answer() -> None:
-    """Say nothing: a node that is frozen does not even do that."""
+def _replace(path: Path, text: str) -> None:
+    """Write a file anew, so that it is read whole at any time."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(text)
+    partial.replace(path)
+
+
+def answer(store: str) -> None:
+    """Write into the store and say nothing: a node that is frozen, or whose shared folder hangs, does not even that.
+
+    Raises OSError where the store is not there any more, or cannot be written.
+    """
+    sign = Path(store) / f"{SEEN}{secrets.token_hex(8)}"
+    sign.touch(exist_ok=False)
+    sign.unlink()
 
 
 def inspect(store: str, token: str) -> Inspected:
@@ -111,9 +123,7 @@ def inspect(store: str, token: str) -> Inspected:
         files = json.loads(probe.read_bytes())
         sees = True
         lacks = [path for path, sha256 in files.items() if _sha256(Path(path)) != sha256]
-        answer = probe.with_name(f"{token}.{name}.{os.getpid()}")
-        answer.write_text(token)
-        answer.unlink()
+        answer(store)
         writes = True
     return Inspected(name, sees, writes, tuple(lacks), versions())
 
@@ -125,9 +135,23 @@ def _sha256(path: Path) -> str:
         return ""
 
 
-def versions() -> dict[str, str]:
-    """Python, rotbench and what it computes with, each with its version."""
-    found = {"Python": platform.python_version(), "rotbench": __version__, "results of rotbench": str(RESULTS_VERSION)}
+def _sha256_of_all(package: Path) -> str:
+    """One hash of all modules of a package."""
+    told = {path.relative_to(package).as_posix(): _sha256(path) for path in package.rglob("*.py")}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+
+@functools.lru_cache(maxsize=1)
+def versions() -> Mapping[str, str]:
+    """Python, rotbench and what it computes with, each with its version; and a hash of rotbench's modules, since
+    clones of one version may differ.
+    """
+    found = {
+        "Python": platform.python_version(),
+        "rotbench": __version__,
+        "results of rotbench": str(RESULTS_VERSION),
+        "rotbench's code": _sha256_of_all(Path(__file__).parent)[:12],
+    }
     for name in DISTRIBUTIONS:
         try:
             found[name] = importlib.metadata.version(name)

@@ -1,8 +1,8 @@
 """What must be there before anything is trained: ``python -m rotbench.prepare FOLDER``.
 
 A process of its own, so that the driver stays free of torch. It reads ``request.json`` in FOLDER, lets data set and
-inits fetch or check what they need, and resolves device and precisions. Where something is lacking it writes
-``error.json`` and ends with the exit code of the error.
+inits fetch or check what they need, and resolves device and precisions, which it writes to ``resolved.json``. Where
+something is lacking it writes ``error.json`` and ends with the exit code of the error.
 """
 
 from __future__ import annotations
@@ -17,8 +17,11 @@ from typing import Any
 from rotbench.errors import BadInput, EnvironmentLacking, RotbenchError
 from rotbench.hookspecs import keywords
 from rotbench.registry import PluginReference, load_plugin
-from rotbench.store import leave_error
-from rotbench.system import end_with_parent, free_bytes
+from rotbench.store import leave_error, to_json
+from rotbench.system import end_with_parent, free_bytes, write_durably
+
+#: What "auto" comes to on this machine, for a cluster to see whether all its nodes would do the same.
+RESOLVED = "resolved.json"
 
 #: Images are laid out for the workers where so many times their size is free.
 ROOM = 4
@@ -60,10 +63,10 @@ def prepare(request: Mapping[str, Any], folder: Path) -> None:
         from rotbench.device import choose_device, choose_precision
 
         device = choose_device(request["device"])
-        for precision in request["precisions"]:
-            choose_precision(precision, device)
+        chosen = {precision: choose_precision(precision, device) for precision in request["precisions"]}
     except ValueError as error:
         raise EnvironmentLacking(str(error), "Give another --device or precision.") from None
+    write_durably(folder / RESOLVED, to_json({"device": device.partition(":")[0], "precisions": chosen}))
 
 
 def _lay_out(dataset: Any, entry: Mapping[str, Any], root: str, folder: Path) -> None:

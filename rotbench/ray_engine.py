@@ -123,7 +123,7 @@ class RayHandle:
         try:
             return int(ray.get(self.reference))
         except errors.OutOfMemoryError:
-            return KILLED
+            return KILLED if self.begun() else LOST  # of nothing that it did
         except (errors.RayTaskError, errors.RuntimeEnvSetupError) as error:
             # The task itself raised, as where a node cannot import rotbench or does not see the attempt.
             raise EnvironmentLacking(f"a node could not start a worker: {last_line(error)}", NEEDED) from None

@@ -3,7 +3,7 @@
     results/
       study.json                   what the study asks for: all that a report needs beside the runs
       runs/<id>/                   a finished run: hashed files, their manifest, and logs
-      attempts/<id>.<n>/           a run being trained; worthless until its manifest is there, but for its checkpoints
+      attempts/<id>.<n>-<token>/   a run being trained; worthless until its manifest is there, but for its checkpoints
       quarantine/                  what was found damaged, or was replaced on request
 
 An attempt ends by writing ``manifest.json``, with the size and hash of each of its files, after all of them. It is
@@ -30,6 +30,9 @@ from rotbench.system import in_use, lacking, sync_folder, write_durably
 FORMAT = 1
 MANIFEST = "manifest.json"
 ERROR = "error.json"
+
+#: How the names of files begin that machines leave in a store for a moment, to see whether others see them.
+SEEN = ".seen-"
 
 Status = Literal["done", "failed", "partial"]
 
@@ -114,12 +117,13 @@ class Store:
 
     def open_attempt(self, run_id: str, request: Mapping[str, Any]) -> Path:
         """A new folder for the next attempt at a run, with the request that its worker reads."""
-        number = 1 + max((int(path.name.rpartition(".")[2]) for path in self._attempts_of(run_id)), default=0)
-        folder = attempt_folder(self.folder, run_id, str(number))
+        number = 1 + max(map(attempt_number, self._attempts_of(run_id)), default=0)
+        # Numbers come again once a folder is swept. A worker on another machine may outlive its command, and must not
+        # find a later attempt where its own was.
+        folder = attempt_folder(self.folder, run_id, f"{number}-{secrets.token_hex(4)}")
         with lacking(folder):
             folder.mkdir()
-        # Numbers come again once a folder is swept; a worker that has outlived its own knows it by this.
-        write_durably(folder / "request.json", to_json({**request, "token": secrets.token_hex(8)}))
+        write_durably(folder / "request.json", to_json(request))
         return folder
 
     def publish(self, attempt: Path) -> bool:
@@ -152,6 +156,8 @@ class Store:
         """
         told = []
         self.attempts.mkdir(exist_ok=True)
+        for sign in self.folder.glob(f"{SEEN}*"):
+            sign.unlink(missing_ok=True)
         for folder in sorted(self.runs.iterdir()):
             try:
                 read_manifest(folder)
@@ -214,12 +220,17 @@ class Store:
                     yield path.name, outcome
 
     def _attempts_of(self, run_id: str) -> list[Path]:
-        return [path for path in self.attempts.glob(f"{run_id}.*") if path.name.rpartition(".")[2].isdigit()]
+        return [path for path in self.attempts.glob(f"{run_id}.*") if path.name.rpartition(".")[0] == run_id]
 
 
-def attempt_folder(store: Path, run_id: str, number: str) -> Path:
-    """Where an attempt at a run lies."""
-    return store / "attempts" / f"{run_id}.{number}"
+def attempt_folder(store: Path, run_id: str, attempt: str) -> Path:
+    """Where an attempt at a run lies; ``attempt`` is its number and a token."""
+    return store / "attempts" / f"{run_id}.{attempt}"
+
+
+def attempt_number(folder: Path) -> int:
+    """Which attempt at its run a folder holds. Before attempts had tokens the number stood alone."""
+    return int(folder.name.rpartition(".")[2].partition("-")[0])
 
 
 def leave_error(folder: Path, error: RotbenchError) -> int:

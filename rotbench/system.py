@@ -91,7 +91,8 @@ def store_lock(folder: Path) -> Iterator[str]:
     Yields what is to be told of an owner who ended without cleaning up, or "".
     """
     owner = folder / ".owner.json"
-    lock = filelock.FileLock(folder / ".lock")
+    # The mere existence of a file, which is taken for a lock otherwise, outlives a process that is killed.
+    lock = filelock.FileLock(folder / ".lock", fallback_to_soft=False)
     with lacking(folder / ".lock"):
         try:
             lock.acquire(timeout=0)

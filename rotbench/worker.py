@@ -105,11 +105,7 @@ def main(arguments: list[str]) -> int:
 def commit_result(
     attempt: Path, request: Mapping[str, Any], result: Mapping[str, Any], files: Mapping[str, bytes], progress: Progress
 ) -> None:
-    """Commit what came of an attempt together with what was asked for and the log; nothing where another attempt has
-    taken its place meanwhile.
-    """
-    if not still_ours(attempt, request):
-        return
+    """Commit what came of an attempt together with what was asked for and the log."""
     everything = {
         **files,
         "run.json": to_json(request["run"]),
@@ -119,16 +115,6 @@ def commit_result(
         "log.txt": "".join(f"{line}\n" for line in progress.lines).encode(),
     }
     commit(attempt, request["run"]["id"], "failed" if result["error"] else "done", everything)
-
-
-def still_ours(attempt: Path, request: Mapping[str, Any]) -> bool:
-    """Whether a folder still holds the request that was read there: a worker that was frozen or cut off may wake after
-    its attempt was swept, and find another of that name.
-    """
-    try:
-        return bool(json.loads((attempt / "request.json").read_bytes())["token"] == request["token"])
-    except (OSError, ValueError):
-        return False
 
 
 def described(error: BaseException, request: Mapping[str, Any]) -> str:

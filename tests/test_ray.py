@@ -341,7 +341,9 @@ def test_a_run_that_takes_all_memory_is_tried_as_often_as_any_other(tmp_path: Pa
     results = json.loads((folder / "results.json").read_text())
     assert Counter(run["status"] for run in results["runs"]) == {"done": 5, "failed": 1}
     hog = next(run for run in results["runs"] if run["status"] == "failed")
-    assert trained(folder)[hog["id"]] == 2
+    assert hog["error"].endswith("2 times")
+    # The second may be ended before it trains, while the memory of the first is still being given back.
+    assert 1 <= trained(folder)[hog["id"]] <= 2
 
 
 def memory(name: str) -> float:

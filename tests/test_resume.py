@@ -22,7 +22,7 @@ from rotbench.plan import Plan, make_plan
 from rotbench.price import Paces
 from rotbench.registry import load_registry
 from rotbench.source import parse_source
-from rotbench.store import Store
+from rotbench.store import Store, attempt_number
 from rotbench.study import understand
 from rotbench.terminal import Lines, Outlook
 from tests.program import ROOT, rotbench
@@ -154,7 +154,7 @@ def begin(folder: Path) -> subprocess.Popen[bytes]:
 
 def epochs_of(store: Store, run_id: str) -> int:
     """How many epochs the latest attempt at a run has reported."""
-    files = sorted(store.attempts.glob(f"{run_id}.*/progress.jsonl"), key=lambda path: int(path.parent.suffix[1:]))
+    files = sorted(store.attempts.glob(f"{run_id}.*/progress.jsonl"), key=lambda path: attempt_number(path.parent))
     return files[-1].read_text().count("train_loss") if files else 0
 
 

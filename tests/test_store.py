@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +16,8 @@ import pytest
 
 from rotbench.checkpoint import Schedule, Stopped, committed_epochs, prune_checkpoints, save_checkpoint
 from rotbench.errors import EnvironmentLacking, StoreUnusable
-from rotbench.store import Damaged, Store, commit, read_manifest, standings, to_json, verify_folder
+from rotbench.store import Damaged, Store, attempt_number, commit, read_manifest, standings, to_json, verify_folder
 from rotbench.system import in_use, store_lock, write_durably
-from rotbench.worker import Progress, commit_result
 
 
 def record(run_id: str = "a-s0-0123", **changes: Any) -> dict[str, Any]:
@@ -66,7 +71,7 @@ def test_a_published_run_is_read_back_and_holds_hashed_files_and_logs_alone(stor
 
 def test_a_second_attempt_loses(store: Store) -> None:
     first, second = attempt(store, record(), 0.5), attempt(store, record(), 0.6)
-    assert (first.name, second.name) == ("a-s0-0123.1", "a-s0-0123.2")
+    assert (attempt_number(first), attempt_number(second)) == (1, 2)
     assert store.publish(second)
     assert not store.publish(first)
     outcome = store.outcome("a-s0-0123")
@@ -243,18 +248,26 @@ def test_a_checkpoint_is_due_when_a_twentieth_of_the_time_pays_for_it(
     assert committed_epochs(store, "a-s0-0123")[0].epoch == 101
 
 
-def test_a_worker_that_outlived_its_attempt_commits_nothing_into_the_next_of_that_name(tmp_path: Path) -> None:
-    store = Store(tmp_path)
-    store.create()
-    asked = {"run": {"id": "run"}}
-    attempt = store.open_attempt("run", asked)
-    old = json.loads((attempt / "request.json").read_bytes())
-    store.sweep()
-    assert store.open_attempt("run", asked) == attempt
-    progress = Progress(attempt / "progress.jsonl", 1, "accuracy")
-    commit_result(attempt, old, {"error": "stale"}, {}, progress)
-    assert not (attempt / "manifest.json").exists()
-    new = json.loads((attempt / "request.json").read_bytes())
-    commit_result(attempt, new, {"error": None}, {}, progress)
-    assert (attempt / "manifest.json").exists()
-    progress._file.close()
+def test_a_worker_that_outlived_its_attempt_touches_no_later_one(store: Store) -> None:
+    """Frozen with its machine, say, while the command was killed and given again."""
+    train = {"epochs": 3}
+    asked = {"run": {**record("run"), "settings": {"train": train}}, "resume": None}
+    old = store.open_attempt("run", asked)
+    command = [sys.executable, str(Path(__file__).with_name("toy_worker.py")), str(store.folder), "run"]
+    worker = subprocess.Popen(
+        [*command, old.name.rpartition(".")[2]], env={**os.environ, "TOY_SECONDS": "0.3"}, stderr=subprocess.PIPE
+    )
+    while not (old / "epoch-000001" / "manifest.json").exists():
+        time.sleep(0.02)
+    worker.send_signal(signal.SIGSTOP)
+    shutil.rmtree(old / "epoch-000001")  # or it would be kept, to go on from
+    store.recover()
+    assert list(store.attempts.iterdir()) == []
+    new = store.open_attempt("run", asked)
+    assert attempt_number(new) == attempt_number(old) == 1
+    worker.send_signal(signal.SIGCONT)
+    _, said = worker.communicate(timeout=60)
+    assert worker.returncode == 1
+    assert b"FileNotFoundError" in said
+    assert [path.name for path in store.attempts.iterdir()] == [new.name]
+    assert [path.name for path in new.iterdir()] == ["request.json"]

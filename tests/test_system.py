@@ -146,7 +146,7 @@ def test_a_write_that_is_cut_short_leaves_the_old_content_or_the_new(
     assert found == [b"old", b"old", b"new", b"new"]
 
 
-@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOTSUP])
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS])
 def test_a_file_system_without_locks_is_told_as_that(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
