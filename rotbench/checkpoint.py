@@ -4,7 +4,8 @@
     stop               the driver asks for a checkpoint at the end of the epoch, and then for an end
     company            how many runs were being trained, a line whenever another one began
 
-These lie in the folder of an attempt. A checkpoint is committed as a run is: its manifest is written last. What has none is no checkpoint.
+These lie in the folder of an attempt. A checkpoint is committed as a run is: its manifest is written last. What has
+none is no checkpoint.
 """
 
 from __future__ import annotations

@@ -9,14 +9,15 @@ import secrets
 import signal
 import socket
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rotbench.errors import BadInput, EnvironmentLacking
+from rotbench.errors import BadInput, EnvironmentLacking, RotbenchError
 from rotbench.node import SAME_EVERYWHERE, Inspected, difference, inspect, versions
 from rotbench.registry import PluginReference
 from rotbench.resources import checkout
-from rotbench.store import to_json
+from rotbench.store import SEEN, to_json
 from rotbench.system import write_durably
 
 NEEDED = "Every node needs the same environment, with rotbench[ray], and the results folder."
@@ -66,46 +67,79 @@ def join(ray: Any, address: str, variables: Mapping[str, str]) -> None:
         signal.signal(signal.SIGTERM, before)  # Ray takes it for its own
 
 
-def require_fit_nodes(ray: Any, store: Path, plugins: Sequence[PluginReference]) -> None:
-    """Raise unless every node sees the store and the files of plugins, and has this machine's versions."""
-    files = {ref.location: ref.sha256 for ref in plugins if Path(ref.location).is_absolute()}
-    for name, told in _inspected(ray, store, files).items():
+@dataclass(frozen=True)
+class Inquiry:
+    """Nodes that were asked what they have, by way of a file in the store that says what they should.
+
+    ``answers`` are Ray's references, by the ids of the nodes.
+    """
+
+    ray: Any
+    store: Path
+    sign: Path
+    answers: Mapping[str, Any]
+
+    def answered(self, seconds: float = 0.0) -> bool:
+        """Whether all have answered, which is waited for so long."""
+        asked = list(self.answers.values())
+        return len(self.ray.wait(asked, num_returns=len(asked), timeout=seconds)[0]) == len(asked)
+
+    def fault(self, node: Mapping[str, Any]) -> RotbenchError | None:
+        """Why a node cannot be used, or None."""
+        name, reference = called(node), self.answers[node["NodeID"]]
+        if not self.ray.wait([reference], timeout=0)[0]:
+            return EnvironmentLacking(f"node {name} does not answer", "Take it out of the cluster, or start it anew.")
+        try:
+            told: Inspected = self.ray.get(reference)
+        except self.ray.exceptions.RayError as error:
+            return EnvironmentLacking(f"node {name} cannot run rotbench: {last_line(error)}", NEEDED)
         if not (told.sees and told.writes):
             what = "may not write to" if told.sees else "does not see"
-            raise EnvironmentLacking(f"node {name} {what} {store.absolute()}", SHARE)
+            return EnvironmentLacking(f"node {name} {what} {self.store.absolute()}", SHARE)
         other = difference(versions(), told.versions)
         if other:
-            raise BadInput(f"node {name} {other}", SAME_EVERYWHERE)
+            return BadInput(f"node {name} {other}", SAME_EVERYWHERE)
         if told.lacks:
-            raise EnvironmentLacking(
+            return EnvironmentLacking(
                 f"node {name} does not have {told.lacks[0]} as it is here",
                 "Put study, plugins and environment where every node finds them under the same path.",
             )
+        return None
+
+    def close(self) -> None:
+        self.sign.unlink(missing_ok=True)
 
 
-def _inspected(ray: Any, store: Path, files: Mapping[str, str]) -> dict[str, Inspected]:
-    """What each node says of itself. Raises :class:`~rotbench.errors.EnvironmentLacking` for one that says nothing."""
-    token = f".seen-{secrets.token_hex(8)}"
-    write_durably(store / token, to_json(files))
-    try:
-        asked = {}
-        for node in alive_nodes(ray):
-            task = ray.remote(inspect).options(num_cpus=0, max_retries=0, scheduling_strategy=only(node))
-            asked[task.remote(str(store.absolute()), token)] = called(node)
-        _, silent = ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_SECONDS)
-        if silent:
-            raise EnvironmentLacking(
-                f"node {asked[silent[0]]} does not answer", "Take it out of the cluster, or start it anew."
-            )
-        found = {}
-        for reference, name in asked.items():
-            try:
-                found[name] = ray.get(reference)
-            except ray.exceptions.RayError as error:
-                raise EnvironmentLacking(f"node {name} cannot run rotbench: {last_line(error)}", NEEDED) from None
-        return found
-    finally:
-        (store / token).unlink()
+def inquire(ray: Any, store: Path, files: Mapping[str, str], nodes: Sequence[Mapping[str, Any]]) -> Inquiry:
+    """Ask nodes whether they see the store and these files, by path and hash, and which versions they have."""
+    sign = store / f"{SEEN}{secrets.token_hex(8)}"
+    write_durably(sign, to_json(files))
+    task = ray.remote(inspect)
+    answers = {
+        node["NodeID"]: task.options(num_cpus=0, max_retries=0, scheduling_strategy=only(node)).remote(
+            str(store.absolute()), sign.name
+        )
+        for node in nodes
+    }
+    return Inquiry(ray, store, sign, answers)
+
+
+def require_fit_nodes(ray: Any, store: Path, files: Mapping[str, str]) -> frozenset[str]:
+    """The ids of all nodes. Raises for the first that lacks something, or has other versions than this machine."""
+    nodes = alive_nodes(ray)
+    with contextlib.closing(inquire(ray, store, files, nodes)) as inquiry:
+        inquiry.answered(ANSWER_SECONDS)
+        still = {node["NodeID"] for node in alive_nodes(ray)}
+        for node in nodes:
+            fault = inquiry.fault(node) if node["NodeID"] in still else None
+            if fault is not None:
+                raise fault
+        return frozenset(still & set(inquiry.answers))
+
+
+def files_of(plugins: Sequence[PluginReference]) -> dict[str, str]:
+    """The files of plugins, with their hashes."""
+    return {ref.location: ref.sha256 for ref in plugins if Path(ref.location).is_absolute()}
 
 
 def _require_answer(address: str) -> None:

@@ -145,7 +145,7 @@ def run_study(
     with stop.listening():
         if state.waiting:
             _require_room(store, state.waiting, side_by_side(engine, orders))
-            _prepare(plan, store, engine, state.waiting, orders, stop)
+            _prepare(plan, store, engine, state.waiting, orders, stop, watcher)
             # Not before all that can be lacking is there: what is finished stays where nothing can replace it.
             for run in state.waiting if not stop.count else ():
                 stored = standing[run.id].stored
@@ -306,7 +306,15 @@ def side_by_side(engine: Engine, orders: Orders) -> int:
     return min(limits, default=1)
 
 
-def _prepare(plan: Plan, store: Store, engine: Engine, waiting: Sequence[Run], orders: Orders, stop: Stop) -> None:
+def _prepare(
+    plan: Plan,
+    store: Store,
+    engine: Engine,
+    waiting: Sequence[Run],
+    orders: Orders,
+    stop: Stop,
+    watcher: Watcher,
+) -> None:
     folder = store.attempts / "prepare"
     folder.mkdir(exist_ok=True)
     write_durably(folder / "request.json", to_json(preparation(plan, waiting, orders.device)))
@@ -315,7 +323,10 @@ def _prepare(plan: Plan, store: Store, engine: Engine, waiting: Sequence[Run], o
         if stop.count:
             handle.end()
             return
+        engine.room()
+        _pass_on_notes(engine, watcher)
         time.sleep(POLL_SECONDS)
+    _pass_on_notes(engine, watcher)
     if code:
         raise left_error(folder) or EnvironmentLacking(
             f"preparing the data failed: {_death(code)}", f"See {folder / 'prepare.log'}."
@@ -341,8 +352,10 @@ def _walk(
         if stop.count and not asked:
             asked = True
             _ask_to_stop(state, watcher)
+        room = side_by_side(engine, orders)
+        _pass_on_notes(engine, watcher)
         if not stop.count:
-            _start_ready(plan, store, engine, orders, state, watcher)
+            _start_ready(plan, store, engine, orders, state, watcher, room)
         time.sleep(max(POLL_SECONDS, POLL_SECONDS_A_RUN * len(state.active)))
         ended = False
         for active in list(state.active):
@@ -378,9 +391,15 @@ def _ask_to_stop(state: _State, watcher: Watcher) -> None:
             state.waiting.insert(0, active.run)
 
 
-def _start_ready(plan: Plan, store: Store, engine: Engine, orders: Orders, state: _State, watcher: Watcher) -> None:
+def _pass_on_notes(engine: Engine, watcher: Watcher) -> None:
+    for note in engine.notes():
+        watcher.note(note)
+
+
+def _start_ready(
+    plan: Plan, store: Store, engine: Engine, orders: Orders, state: _State, watcher: Watcher, room: int
+) -> None:
     """Start what can start and has room."""
-    room = side_by_side(engine, orders)
     if not room and not any(active.begun for active in state.active) and not state.told_of_no_room:
         state.told_of_no_room = True
         watcher.note("no machine has room for a run; waiting for one")

@@ -48,7 +48,15 @@ class Engine(Protocol):
         ...
 
     def room(self) -> int | None:
-        """How many runs can be trained side by side now; None where that is for the command to say."""
+        """How many runs can be trained side by side now; None where that is for the command to say.
+
+        Asked now and then as long as anything is to be done: an engine that reaches others looks after them here.
+        Raises :class:`~rotbench.errors.EnvironmentLacking` once nothing can be trained any more.
+        """
+        ...
+
+    def notes(self) -> list[str]:
+        """What the user should know of machines that came or were left out, since this was last asked."""
         ...
 
 
@@ -96,6 +104,9 @@ class LocalEngine:
 
     def room(self) -> None:
         return None
+
+    def notes(self) -> list[str]:
+        return []
 
     def prepare(self, folder: Path) -> LocalHandle:
         return LocalHandle(start_process(self.preparation(folder), folder / "prepare.log", python_environment(1)))

@@ -18,11 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from rotbench.checkpoint import EXIT_STOPPED
-from rotbench.cluster import NEEDED, alive_nodes, called, connect, join, last_line, only, require_fit_nodes
+from rotbench.cluster import NEEDED, alive_nodes, called, connect, files_of, join, last_line, only, require_fit_nodes
 from rotbench.engine import KILLED, LOST
-from rotbench.errors import BadInput, EnvironmentLacking
-from rotbench.node import BEATS, ORDER, answer, make_attempt, prepare, versions
+from rotbench.errors import BadInput, EnvironmentLacking, RotbenchError
+from rotbench.node import BEATS, ORDER, make_attempt, prepare
+from rotbench.prepare import RESOLVED
 from rotbench.registry import PluginReference
+from rotbench.roster import Node, Roster
 from rotbench.settings import Resources
 from rotbench.store import ERROR, MANIFEST, leave_error, left_error, to_json
 from rotbench.system import write_durably
@@ -57,7 +59,8 @@ class RayHandle:
     reference: Any
     log: Path
     submitted: float
-    result: str | None = MANIFEST  # the file that a good end leaves
+    nodes: frozenset[str]  # where it may be
+    result: str = MANIFEST  # the file that a good end leaves
     code: int | None = None
     ended: float = 0.0
     beats: str | None = None
@@ -110,12 +113,14 @@ class RayHandle:
         return now - self.heard > self.engine.silent_seconds
 
     def _stranded(self) -> bool:
-        """Whether it may wait for a node that does not answer. Who has waited long asks whether all do."""
+        """Whether it waits for nodes that are gone, or may wait for one that does not answer. Who has waited long asks
+        whether all do.
+        """
         now = time.monotonic()
         if now - max(self.submitted, self.asked) > self.engine.silent_seconds:
             self.asked = now
             self.engine.doubt()
-        return self.engine.may_strand(self.submitted)
+        return self.engine.may_strand(self.submitted, self.nodes)
 
     def _end_of_task(self) -> int:
         ray = self.engine.ray
@@ -125,7 +130,10 @@ class RayHandle:
         except errors.OutOfMemoryError:
             return KILLED if self.begun() else LOST  # of nothing that it did
         except (errors.RayTaskError, errors.RuntimeEnvSetupError) as error:
-            # The task itself raised, as where a node cannot import rotbench or does not see the attempt.
+            if isinstance(getattr(error, "cause", None), OSError):
+                self.engine.doubt()  # which then leaves the node out, whose shared folder is gone
+                return LOST
+            # The task itself raised, as where a node cannot import rotbench.
             raise EnvironmentLacking(f"a node could not start a worker: {last_line(error)}", NEEDED) from None
         except errors.RayError:
             return LOST
@@ -138,18 +146,28 @@ class RayHandle:
 
 @dataclass
 class Preparations:
-    """The preparation of every node with room; ``parts`` by the names of the nodes."""
+    """The preparation of every node with room. ``parts`` are by the ids of the nodes, of which one that is lost is
+    done without.
+    """
 
+    engine: RayEngine
     folder: Path
-    parts: Mapping[str, RayHandle]
+    nodes: Mapping[str, Node]
+    parts: dict[str, RayHandle]
 
     def poll(self) -> int | None:
         """The exit code of the first node that failed, 0 once all have ended well. The error names the node."""
-        codes = {name: part.poll() for name, part in self.parts.items()}
-        failed = next((name for name, code in codes.items() if code), None)
-        if failed is not None:
-            return self._fail(failed, codes[failed] or 0)
-        return None if None in codes.values() else 0
+        codes = {node: part.poll() for node, part in self.parts.items()}
+        for node, code in codes.items():
+            if code in (LOST, EXIT_STOPPED) and len(self.parts) > 1:
+                del self.parts[node]
+                self.engine.roster.leave_out(self.nodes[node], f"node {called(self.nodes[node])} was lost")
+            elif code:
+                return self._fail(lacking_of(self.nodes[node], self.parts[node], code))
+        if None in codes.values():
+            return None
+        others = self._differ()
+        return self._fail(others) if others is not None else 0
 
     def begun(self) -> bool:
         return all(part.begun() for part in self.parts.values())
@@ -161,16 +179,26 @@ class Preparations:
         for part in self.parts.values():
             part.end()
 
-    def _fail(self, name: str, code: int) -> int:
+    def _differ(self) -> RotbenchError | None:
+        """The error where device or precision, left for each machine to choose, come to different things."""
+        for node, part in self.parts.items():
+            error = self.engine.differs(self.nodes[node], part)
+            if error is not None:
+                return error
+        return None
+
+    def _fail(self, error: RotbenchError) -> int:
         self.end()
-        log = self.parts[name].log
-        error = left_error(log.parent)
-        if error is not None:
-            return leave_error(self.folder, type(error)(f"node {name}: {error.what}", error.todo))
-        how = "it was lost" if code == LOST else f"it ended with {code}"
-        return leave_error(
-            self.folder, EnvironmentLacking(f"node {name} could not prepare the data: {how}", f"See {log}.")
-        )
+        return leave_error(self.folder, error)
+
+
+def lacking_of(node: Node, part: RayHandle, code: int) -> RotbenchError:
+    """Why a node could not prepare, with its name."""
+    left = left_error(part.log.parent)
+    if left is not None:
+        return type(left)(f"node {called(node)}: {left.what}", left.todo)
+    how = "it was lost" if code == LOST else f"it ended with {code}"
+    return EnvironmentLacking(f"node {called(node)} could not prepare the data: {how}", f"See {part.log}.")
 
 
 @dataclass
@@ -183,53 +211,104 @@ class RayEngine:
     ray: Any
     cpus: float
     gpus: float
+    store: Path
+    files: Mapping[str, str]
     module: str = "rotbench.worker"
     preparation: str = "rotbench.prepare"
     silent_seconds: float = SILENT_SECONDS
     head: str = ""
+    roster: Roster = field(init=False)
     _functions: dict[Any, Any] = field(default_factory=dict)  # each is sent to the head once
     _answered_at: float | None = None
-    _counted: int = 0
-    _counted_at: float = -COUNT_SECONDS
-    _asked: dict[str, tuple[Any, float]] = field(default_factory=dict)  # by node in doubt: its answer to be, and since
+    _has_head: bool = True
+    _looked_at: float = -COUNT_SECONDS
+    _resolved: tuple[Node, Mapping[str, Any]] | None = None  # what "auto" comes to, and on which node it was seen
+
+    def __post_init__(self) -> None:
+        self.roster = Roster(self.ray, self.store, self.files, self._task, self._holds)
 
     def prepare(self, folder: Path) -> Preparations:
-        """Prepare every node that has room for a run: data may lie on each of its own."""
-        parts: dict[str, RayHandle] = {}
-        for number, node in enumerate(node for node in alive_nodes(self.ray) if self._holds(node)):
-            part = folder
-            if number:  # the first lays data sets out, for all
-                part = folder / node["NodeID"]
-                part.mkdir(exist_ok=True)
-                request = json.loads((folder / "request.json").read_bytes())
-                write_durably(part / "request.json", to_json({**request, "lay_out": False}))
-            (part / BEATS).unlink(missing_ok=True)
-            log = self._order(part, self.preparation, "prepare.log", 1)
-            # It reserves nothing, or it would wait for what others are training.
-            options = {"num_cpus": 0, "scheduling_strategy": only(node)}
-            reference = self._task(prepare, options, str(part.absolute()))
-            parts[called(node)] = self._handle(reference, log, None)
-        return Preparations(folder, parts)
+        """Prepare every node that has room for a run, and those that join later: data may lie on each of its own."""
+        self.roster.look()
+        nodes = {node["NodeID"]: node for node in self.roster.usable() if self._holds(node)}
+        # The first lays data sets out, for all.
+        parts = {
+            node["NodeID"]: self._prepare_node(node, folder / node["NodeID"] if number else folder, folder)
+            for number, node in enumerate(nodes.values())
+        }
+        late: dict[str, RayHandle] = {}
+
+        def begin(node: Node) -> RayHandle:
+            late[node["NodeID"]] = self._prepare_node(node, folder / node["NodeID"], folder)
+            return late[node["NodeID"]]
+
+        def judge(node: Node, code: int) -> RotbenchError | None:
+            part = late.pop(node["NodeID"])
+            return lacking_of(node, part, code) if code else self.differs(node, part)
+
+        self.roster.prepare, self.roster.verdict = begin, judge
+        return Preparations(self, folder, nodes, parts)
+
+    def _prepare_node(self, node: Node, part: Path, folder: Path) -> RayHandle:
+        if part != folder:
+            part.mkdir(exist_ok=True)
+            request = json.loads((folder / "request.json").read_bytes())
+            write_durably(part / "request.json", to_json({**request, "lay_out": False}))
+        for left in (BEATS, RESOLVED, ERROR):
+            (part / left).unlink(missing_ok=True)
+        log = self._order(part, self.preparation, "prepare.log", 1)
+        # It reserves nothing, or it would wait for what others are training.
+        options = {"num_cpus": 0, "scheduling_strategy": only(node)}
+        reference = self._task(prepare, options, str(part.absolute()))
+        return RayHandle(self, reference, log, time.monotonic(), frozenset([node["NodeID"]]), RESOLVED)
+
+    def differs(self, node: Node, part: RayHandle) -> RotbenchError | None:
+        """The error where a node that has prepared would train on another device, or in another precision, than the
+        first.
+        """
+        try:
+            resolved = json.loads((part.log.parent / RESOLVED).read_bytes())
+        except (OSError, ValueError):
+            return EnvironmentLacking(f"node {called(node)} did not say what it would train on", f"See {part.log}.")
+        if self._resolved is None:
+            self._resolved = node, resolved
+        first, expected = self._resolved
+        if resolved == expected:
+            return None
+        return BadInput(
+            f"node {called(node)} would train {_on(resolved)}, node {called(first)} {_on(expected)}",
+            "Give --device and precision, or have the cluster without one of them.",
+        )
 
     def start(self, run_id: str, attempt: Path, threads: int) -> RayHandle:
         store, number = attempt.parent.parent, attempt.name.rpartition(".")[2]
         log = self._order(attempt, self.module, "worker.log", threads)
-        options: dict[str, Any] = {"num_cpus": self.cpus, "num_gpus": self.gpus, "scheduling_strategy": "SPREAD"}
-        doubtful = self._doubtful()
-        if doubtful:
-            options["label_selector"] = {"ray.io/node-id": f"!in({','.join(sorted(doubtful))})"}
-        return self._handle(self._task(make_attempt, options, str(store.absolute()), run_id, number), log)
+        there = self.roster.usable() or self.roster.there  # all may have come into doubt since room was counted
+        nodes = frozenset(node["NodeID"] for node in there if self._holds(node))
+        options = {
+            "num_cpus": self.cpus,
+            "num_gpus": self.gpus,
+            "scheduling_strategy": "SPREAD",
+            "label_selector": {"ray.io/node-id": f"in({','.join(sorted(nodes))})"},  # Ray takes no spaces
+        }
+        reference = self._task(make_attempt, options, str(store.absolute()), run_id, number)
+        return RayHandle(self, reference, log, time.monotonic(), nodes)
 
     def room(self) -> int:
         """How many runs the nodes that are there, and not in doubt, could hold at once.
 
         Raises :class:`~rotbench.errors.EnvironmentLacking` once the head has been gone for :data:`HEAD_SECONDS`.
         """
-        if time.monotonic() - self._counted_at >= COUNT_SECONDS and self._head_answers():
-            doubtful = self._doubtful()
-            self._counted = sum(self._holds(node) for node in alive_nodes(self.ray) if node["NodeID"] not in doubtful)
-            self._counted_at = time.monotonic()
-        return self._counted
+        now = time.monotonic()
+        if now - self._looked_at >= COUNT_SECONDS:
+            self._looked_at = now
+            self._has_head = self._head_answers()
+            if self._has_head:
+                self.roster.look()
+        return sum(self._holds(node) for node in self.roster.usable()) if self._has_head else 0
+
+    def notes(self) -> list[str]:
+        return self.roster.notes()
 
     def _head_answers(self) -> bool:
         """Whether the head is there. Ray would ask it for a minute and then end this process, with no word of ours."""
@@ -238,7 +317,6 @@ class RayEngine:
         try:
             connect(self.head)
         except OSError:
-            self._counted, self._counted_at = 0, now
             if now - self._answered_at < HEAD_SECONDS:
                 return False
             raise EnvironmentLacking(
@@ -254,27 +332,17 @@ class RayEngine:
 
     def doubt(self) -> None:
         """Ask every node whether it is there; until it answers, nothing is started on it."""
-        if not self._head_answers():
-            return
-        for node in alive_nodes(self.ray):
-            if node["NodeID"] not in self._asked:
-                options = {"num_cpus": 0, "scheduling_strategy": only(node)}
-                self._asked[node["NodeID"]] = self._task(answer, options), time.monotonic()
-        self._counted_at = -COUNT_SECONDS
+        if self._head_answers():
+            self.roster.doubt()
 
-    def may_strand(self, submitted: float) -> bool:
-        """Whether what was submitted then may have been given to a node that does not answer."""
-        self._doubtful()
+    def may_strand(self, submitted: float, nodes: frozenset[str]) -> bool:
+        """Whether what was submitted then, for these nodes, cannot begin: all are gone, or it may have been given to
+        one that does not answer.
+        """
+        if not nodes.intersection(node["NodeID"] for node in self.roster.there):
+            return True
         now = time.monotonic()
-        return any(submitted < since < now - self.beat_seconds for _, since in self._asked.values())
-
-    def _doubtful(self) -> set[str]:
-        """The nodes that have not answered yet. One that answers with an error is there; what it runs will tell."""
-        if self._asked:
-            references = [reference for reference, _ in self._asked.values()]
-            answered, _ = self.ray.wait(references, num_returns=len(references), timeout=0)
-            self._asked = {node: asked for node, asked in self._asked.items() if asked[0] not in answered}
-        return set(self._asked)
+        return any(submitted < since < now - self.beat_seconds for since in self.roster.silent_since(nodes))
 
     def _holds(self, node: Mapping[str, Any]) -> int:
         cpus, gpus = (node["Resources"].get(name, 0.0) for name in ("CPU", "GPU"))
@@ -284,18 +352,9 @@ class RayEngine:
         # A share lies on one GPU: two thirds of four hold four, not six.
         return min(holds, int(gpus) * int(1 / self.gpus + 1e-9) if self.gpus < 1 else int(gpus / self.gpus))
 
-    def _handle(self, reference: Any, log: Path, result: str | None = MANIFEST) -> RayHandle:
-        return RayHandle(self, reference, log, time.monotonic(), result)
-
     def _order(self, folder: Path, module: str, log: str, threads: int) -> Path:
         """Leave what a node is to run in a folder; returns where its log will lie."""
-        order = {
-            "module": module,
-            "log": log,
-            "threads": threads,
-            "beat_seconds": self.beat_seconds,
-            "versions": versions(),
-        }
+        order = {"module": module, "log": log, "threads": threads, "beat_seconds": self.beat_seconds}
         write_durably(folder / ORDER, to_json(order))
         return folder / log
 
@@ -333,10 +392,15 @@ def ray_engine(
         raise EnvironmentLacking("--engine ray: Ray is not installed", "pip install 'rotbench[ray]'") from None
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     join(ray, address, environment or {})
-    try:
-        require_fit_nodes(ray, store, plugins)
+    with contextlib.ExitStack() as stack:
+        stack.callback(ray.shutdown)
+        files = files_of(plugins)
+        fit = require_fit_nodes(ray, store, files)
         cpus, gpus = reserved(resources, device, any(node["Resources"].get("GPU") for node in alive_nodes(ray)))
-        engine = RayEngine(ray, cpus, gpus, module, preparation, silent_seconds, ray.get_runtime_context().gcs_address)
+        head = ray.get_runtime_context().gcs_address
+        engine = RayEngine(ray, cpus, gpus, store, files, module, preparation, silent_seconds, head)
+        engine.roster.fit.update(fit)
+        stack.callback(engine.roster.close)
         if not engine.room():
             there = ", ".join(sorted(f"{called(node)} has {_offered(node)}" for node in alive_nodes(ray)))
             raise EnvironmentLacking(
@@ -344,8 +408,6 @@ def ray_engine(
                 "Add a node, or ask for less under [resources].",
             )
         yield engine
-    finally:
-        ray.shutdown()
 
 
 def reserved(resources: Resources, device: str, cluster_has_gpus: bool) -> tuple[float, float]:
@@ -363,6 +425,11 @@ def reserved(resources: Resources, device: str, cluster_has_gpus: bool) -> tuple
     on_gpu = device.startswith("cuda") or (device == "auto" and cluster_has_gpus)
     gpus = resources.gpus if resources.gpus is not None else float(on_gpu)
     return resources.cpus or float(resources.threads), gpus
+
+
+def _on(resolved: Mapping[str, Any]) -> str:
+    """What a node would train on, as "on cpu in fp32"."""
+    return f"on {resolved['device']} in {', '.join(sorted(set(resolved['precisions'].values())))}"
 
 
 def _offered(node: Mapping[str, Any]) -> str:

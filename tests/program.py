@@ -5,9 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 ROOT = Path(__file__).parent.parent
+
+T = TypeVar("T")
 
 
 def rotbench(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -20,3 +25,12 @@ def rotbench(folder: Path, *arguments: str, **environment: str) -> subprocess.Co
         check=False,
         env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
     )
+
+
+def wait_for(condition: Callable[[], T], seconds: float = 90.0) -> T:
+    """What a condition gives once that is true; it may take so many seconds."""
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+    return found

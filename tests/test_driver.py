@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from rotbench.driver import MAX_ATTEMPTS, MAX_LOSSES, Ended, Orders, check_store, report_writer, run_study
 from rotbench.engine import LOST, Handle, LocalEngine
-from rotbench.errors import BadInput
+from rotbench.errors import BadInput, EnvironmentLacking
 from rotbench.plan import Plan, Run, make_plan
 from rotbench.registry import load_registry
 from rotbench.results import collect
 from rotbench.source import parse_source
-from rotbench.store import Store, run_record, standings
+from rotbench.store import Store, attempt_number, run_record, standings
 from rotbench.study import understand
 from tests.toy_study import nothing, toy_command
 
@@ -106,6 +108,9 @@ class Scattered:
     def room(self) -> int:
         return 3
 
+    def notes(self) -> list[str]:
+        return []
+
 
 @dataclass
 class Placed:
@@ -147,13 +152,16 @@ class Unlucky:
         return ENGINE.prepare(folder)
 
     def start(self, run_id: str, attempt: Path, threads: int) -> Handle:
-        number = int(attempt.name.rpartition(".")[2])
+        number = attempt_number(attempt)
         if number <= len(self.first):
             return Nothing(self, self.first[number - 1])
         return ENGINE.start(run_id, attempt, threads)
 
     def room(self) -> int:
         return 1
+
+    def notes(self) -> list[str]:
+        return []
 
 
 @dataclass
@@ -199,6 +207,53 @@ def test_a_lost_node_is_no_try_but_not_for_ever(store: Store, tmp_path: Path) ->
     ended, _, notes = drive_unlucky(Store(tmp_path / "never"), [LOST] * 100)
     assert (ended.done, ended.failed) == (0, 1)
     assert len(notes) == MAX_LOSSES + MAX_ATTEMPTS - 1
+
+
+@dataclass
+class Cluster:
+    """An engine that has something to say, and after so many looks is gone."""
+
+    looks: int = 10**9
+    preparing: bool = False  # for ever
+    said: list[str] = field(default_factory=list)
+
+    def prepare(self, folder: Path) -> Handle:
+        return Nothing(Unlucky(()), None) if self.preparing else ENGINE.prepare(folder)
+
+    def start(self, run_id: str, attempt: Path, threads: int) -> Handle:
+        return ENGINE.start(run_id, attempt, threads)
+
+    def room(self) -> int:
+        self.looks -= 1
+        if self.looks < 0:
+            raise EnvironmentLacking("the head is gone", "Run the command again.")
+        return 2
+
+    def notes(self) -> list[str]:
+        said, self.said = self.said, []
+        return said
+
+
+def test_what_an_engine_has_to_say_is_passed_on_once(store: Store) -> None:
+    store.create()
+    heard = Heard()
+    run_study(plan(), store, Cluster(said=["a node has joined"]), Orders(None), heard, "", report_writer(store))
+    assert heard.notes == ["a node has joined"]
+
+
+@pytest.mark.parametrize("when", ["preparing", "stopping"])
+def test_an_engine_that_is_gone_ends_the_command_whatever_it_does(
+    store: Store, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    monkeypatch.setenv("TOY_BEHAVIOUR", "hang@below")
+    store.create()
+    engine, heard = Cluster(looks=20, preparing=when == "preparing"), Heard()
+    if when == "stopping":
+        monkeypatch.setattr(heard, "started", lambda run: os.kill(os.getpid(), signal.SIGINT))
+    orders = Orders(jobs=1)
+    with pytest.raises(EnvironmentLacking, match="the head is gone"):
+        run_study(plan("seeds=[0]"), store, engine, orders, heard, "", report_writer(store))
+    assert any("stopping" in note for note in heard.notes) == (when == "stopping")
 
 
 def test_random_starts_do_not_wait_for_pretraining(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -136,6 +136,7 @@ ORDER = [
     "engine",
     "node",
     "cluster",
+    "roster",
     "ray_engine",
     "driver",
     "measure",

@@ -6,16 +6,18 @@ import hashlib
 import importlib.metadata
 import json
 import platform
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+import rotbench
 from rotbench import __version__
 from rotbench.engine import LOST
-from rotbench.errors import BadInput
-from rotbench.node import BEATS, ORDER, difference, inspect, make_attempt, versions
+from rotbench.node import BEATS, ORDER, answer, difference, inspect, make_attempt, versions
 from rotbench.plan import RESULTS_VERSION
-from rotbench.store import left_error
 
 #: A worker that says with how many threads it was started, and ends with a code of its own.
 WORKER = """
@@ -36,13 +38,9 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     attempt = tmp_path / "store" / "attempts" / "run.1"
     attempt.mkdir(parents=True)
-    order(attempt, versions())
+    order = {"module": "worker_of_a_node", "log": "worker.log", "threads": 3, "beat_seconds": 0.1}
+    (attempt / ORDER).write_text(json.dumps(order))
     return tmp_path / "store"
-
-
-def order(attempt: Path, there: dict[str, str]) -> None:
-    told = {"module": "worker_of_a_node", "log": "worker.log", "threads": 3, "beat_seconds": 0.1, "versions": there}
-    (attempt / ORDER).write_text(json.dumps(told))
 
 
 def test_an_attempt_is_made_in_a_process_with_its_own_threads_and_gives_signs_of_life(
@@ -64,16 +62,6 @@ def test_an_attempt_is_made_once(store: Path) -> None:
     assert not (store / "attempts" / "run.1" / "threads").exists()
 
 
-def test_a_node_that_joined_with_another_version_makes_nothing(store: Path) -> None:
-    attempt = store / "attempts" / "run.1"
-    order(attempt, {**versions(), "torch": "1.0"})
-    assert make_attempt(str(store), "run", "1") == BadInput.exit_code
-    error = left_error(attempt)
-    assert isinstance(error, BadInput)
-    assert f"has torch 1.0, this machine {versions()['torch']}" in error.what or "has torch" in error.what
-    assert not (attempt / "threads").exists()
-
-
 def test_a_node_that_does_not_see_the_attempt_says_which(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=rf"node {platform.node()} does not see .*run\.1"):
         make_attempt(str(tmp_path), "run", "1")
@@ -84,6 +72,7 @@ def test_versions_are_those_that_results_depend_on() -> None:
         "Python": platform.python_version(),
         "rotbench": __version__,
         "results of rotbench": str(RESULTS_VERSION),
+        "rotbench's code": versions()["rotbench's code"],
         **{name: importlib.metadata.version(name) for name in ("torch", "torchvision", "numpy", "safetensors")},
     }
     assert difference(versions(), versions()) == ""
@@ -102,3 +91,33 @@ def test_a_node_says_what_it_sees(tmp_path: Path) -> None:
     told = inspect(str(tmp_path / "elsewhere"), "token")
     assert (told.sees, told.writes, told.lacks) == (False, False, ())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.py", "b.py", "token"]
+
+
+def test_a_clone_with_another_line_is_another_version(tmp_path: Path) -> None:
+    copy = tmp_path / "rotbench"
+    shutil.copytree(Path(rotbench.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    ask = [sys.executable, "-c", 'from rotbench.node import versions; print(versions()["rotbench\'s code"])']
+
+    def said() -> str:
+        return subprocess.run(ask, cwd=tmp_path, check=True, capture_output=True, text=True).stdout.strip()
+
+    assert said() == versions()["rotbench's code"]
+    with (copy / "train.py").open("a") as file:
+        file.write("\n")
+    assert difference(versions(), {**versions(), "rotbench's code": said()}).startswith("has rotbench's code ")
+
+
+def test_who_answers_has_written_into_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[Path] = []
+    touch = Path.touch
+
+    def note(path: Path, **how: bool) -> None:
+        written.append(path.parent)
+        touch(path, **how)
+
+    monkeypatch.setattr(Path, "touch", note)
+    answer(str(tmp_path))
+    assert written == [tmp_path]
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(OSError, match="gone"):
+        answer(str(tmp_path / "gone"))

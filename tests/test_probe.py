@@ -18,8 +18,8 @@ from rotbench.models import build_backbone, load_backbone
 from rotbench.probe import pooled_features
 from rotbench.store import Store
 from rotbench.taps import skip_padding
-from tests.program import rotbench
-from tests.test_resume import begin, epochs_of, wait_for
+from tests.program import rotbench, wait_for
+from tests.test_resume import begin, epochs_of
 
 TRAINING = """
 title = "Probed"

@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ import pytest
 
 from rotbench.driver import Orders
 from rotbench.store import Store
-from tests.program import ROOT, rotbench
+from tests.program import ROOT, rotbench, wait_for
 from tests.test_faults import outcome
 from tests.toy_study import toy_run
 
@@ -105,14 +105,6 @@ def finish(process: subprocess.Popen[bytes], code: int = 0) -> str:
     return said
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
-    return found
-
-
 def toys(folder: Path) -> list[int]:
     """The process ids of the toy workers of a store."""
     found = []
@@ -156,6 +148,9 @@ def test_a_cluster_computes_what_one_machine_does(tmp_path: Path, cluster: Any, 
 def test_real_training_is_the_same_to_the_bit(tmp_path: Path, cluster: Any) -> None:
     text = """
 title = "Real"
+[resources]
+threads = 2
+cpus = 1
 [train]
 epochs = 1
 batch_size = 64
@@ -258,15 +253,22 @@ def test_case_43_a_frozen_node_loses_its_run_and_what_it_says_later_is_not_used(
     with a_cluster() as cluster:
         process = start(folder, cluster.address, TOY_SECONDS=SLOW, SILENT_SECONDS="4")
         victim = wait_for(lambda: at_work(folder))[0]
+        run, number = Path(f"/proc/{victim}/cmdline").read_text().split("\0")[-3:-1]
+        late = folder / "attempts" / f"{run}.{number}" / "manifest.json"
         frozen = [victim, parent_of(victim), parent_of(parent_of(victim))]  # worker, Ray's process, the raylet
-        for number in reversed(frozen):
-            os.kill(number, signal.SIGSTOP)
+        for process_id in reversed(frozen):
+            os.kill(process_id, signal.SIGSTOP)
         try:
-            wait_for(lambda: max(trained(folder).values()) == 2)
+            wait_for(lambda: trained(folder)[run] == 2)
+            os.kill(victim, signal.SIGCONT)  # it alone: who would end it cannot yet
+            wait_for(late.exists)
+            assert json.loads(late.read_text())["status"] == "done"
+            wait_for(lambda: run in runs(folder))
+            assert late.exists()  # what was published is not what came late
         finally:
-            for number in frozen:
+            for process_id in frozen:
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(number, signal.SIGCONT)
+                    os.kill(process_id, signal.SIGCONT)
         said = finish(process)
     assert "its node was lost" in said
     assert outcome(folder) == undisturbed
@@ -351,23 +353,25 @@ def memory(name: str) -> float:
     return 1024 * float(re.findall(rf"^{name}:\s*(\d+)", Path("/proc/meminfo").read_text(), re.MULTILINE)[0])
 
 
-def node_of_its_own(cluster: Any, mounts: str) -> subprocess.Popen[bytes]:
-    """A third node whose file system differs by ``mounts``, shell commands in a name space of its own."""
+def node_of_its_own(cluster: Any, mounts: str, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """One more node, whose file system differs by ``mounts``, shell commands in a name space of its own."""
     ray = Path(sys.executable).with_name("ray")
     begin = f"exec {ray} start --address={cluster.address} --num-cpus=1 --object-store-memory=80000000 --block"
     return subprocess.Popen(
         ["unshare", "--mount", "sh", "-c", f"{mounts} && {begin}"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        env={**os.environ, **environment},
         start_new_session=True,
     )
 
 
 @contextlib.contextmanager
-def with_node(cluster: Any, mounts: str) -> Iterator[None]:
+def with_node(cluster: Any, mounts: str, **environment: str) -> Iterator[None]:
+    """A third node, once it is there."""
     import ray
 
-    process = node_of_its_own(cluster, mounts)
+    process = node_of_its_own(cluster, mounts, environment)
     try:
         ray.init(address=cluster.address, logging_level=logging.ERROR, log_to_driver=False)
         wait_for(lambda: sum(node["Alive"] for node in ray.nodes()) == 4)  # type: ignore[no-untyped-call]
@@ -375,12 +379,16 @@ def with_node(cluster: Any, mounts: str) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
-        os.killpg(process.pid, signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(20)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        end_node(process)
+
+
+def end_node(process: subprocess.Popen[bytes]) -> None:
+    os.killpg(process.pid, signal.SIGTERM)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(20)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 may_mount = pytest.mark.skipif(
@@ -426,6 +434,40 @@ def test_a_node_with_another_version_is_named(tmp_path: Path) -> None:
     assert f"has numpy 0.9, this machine {version}" in said
 
 
+def test_nodes_that_would_train_in_another_precision_are_named(tmp_path: Path) -> None:
+    folder = tmp_path / "results"
+    with a_cluster() as cluster, with_node(cluster, "true", TOY_RESOLVED="bf16"):
+        said = finish(start(folder, cluster.address), code=2)
+    node = r"node \S+ \(\w{8}\)"
+    precisions = rf"{node} would train on cpu in (bf16|fp32), {node} on cpu in (bf16|fp32)\n"
+    assert re.search(precisions, said), said
+    assert not (folder / "trained.txt").exists()
+
+
+@may_mount
+def test_a_node_that_joins_is_used_and_one_that_lacks_the_store_is_left_out(
+    tmp_path: Path, undisturbed: dict[str, bytes]
+) -> None:
+    folder = tmp_path / "shared" / "results"
+    folder.mkdir(parents=True)
+    with a_cluster(nodes=1) as cluster:
+        process = start(folder, cluster.address, TOY_SECONDS="1.5")
+        wait_for(lambda: at_work(folder))
+        blind = node_of_its_own(cluster, f"mount -t tmpfs none {folder.parent}", {})
+        try:
+            wait_for(lambda: "left out" in said_by(folder).read_text())
+            assert len(toys(folder)) == 1
+            cluster.add_node(**NODE)
+            wait_for(lambda: len(toys(folder)) == 2)
+            said = finish(process)
+        finally:
+            end_node(blind)
+    assert re.search(r"left out: node \S+ \(\w{8}\) does not see .*/shared/results\. ", said), said
+    assert len(re.findall(r"node \S+ \(\w{8}\) has joined", said)) == 1
+    assert outcome(folder) == undisturbed
+    assert set(trained(folder).values()) == {1}
+
+
 def test_a_run_for_which_no_node_has_room_is_refused(tmp_path: Path, cluster: Any) -> None:
     (tmp_path / "study.toml").write_text('[resources]\ngpus = 1\n[[matrix]]\ninit = ["random"]\n')
     done = rotbench(tmp_path, "run", "study.toml", "--engine", "ray", "--ray-address", cluster.address)
@@ -444,7 +486,7 @@ def test_a_cluster_that_asks_for_a_token_says_so(tmp_path: Path) -> None:
         head = subprocess.Popen([*begin, f"--temp-dir={folder}"], env=locked, stdout=said, stderr=said)
     try:
         found = re.compile(r"ray start --address='([^']+)'")
-        address = wait_for(lambda: found.search((tmp_path / "head.txt").read_text())).group(1)
+        (address,) = wait_for(lambda: found.findall((tmp_path / "head.txt").read_text()))
         arguments = ["run", "study.toml", "--engine", "ray", "--ray-address", address, "--quick"]
         done = rotbench(tmp_path, *arguments)
         assert done.returncode == 4, done.stderr

@@ -4,6 +4,7 @@ node that freezes at a given moment do cannot be had here in any other way.
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,10 +17,11 @@ from rotbench.checkpoint import EXIT_STOPPED
 from rotbench.cluster import join
 from rotbench.engine import KILLED, LOST
 from rotbench.errors import BadInput, EnvironmentLacking
-from rotbench.node import BEATS, ORDER, answer
+from rotbench.node import BEATS, ORDER, Inspected, answer, versions
+from rotbench.prepare import RESOLVED
 from rotbench.ray_engine import RayEngine, RayHandle, ray_engine, reserved
 from rotbench.settings import Resources
-from rotbench.store import ERROR, MANIFEST
+from rotbench.store import ERROR, MANIFEST, SEEN, leave_error, left_error
 
 ray_exceptions = pytest.importorskip("ray.exceptions")
 
@@ -75,6 +77,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
     monkeypatch.setattr("rotbench.ray_engine.time", made)
+    monkeypatch.setattr("rotbench.roster.time", made)
     monkeypatch.setattr("rotbench.ray_engine.connect", lambda address: None)
     return made
 
@@ -83,9 +86,20 @@ def node(letter: str, **resources: float) -> dict[str, Any]:
     return {"NodeID": letter * 56, "Alive": True, "NodeManagerHostname": letter, "Resources": resources}
 
 
-def engine_of(*nodes: dict[str, Any], cpus: float = 1.0, gpus: float = 0.0) -> tuple[RayEngine, StandIn]:
+def engine_of(
+    *nodes: dict[str, Any], cpus: float = 1.0, gpus: float = 0.0, store: Path = Path("nowhere")
+) -> tuple[RayEngine, StandIn]:
+    """An engine on nodes that were found fit."""
     ray = StandIn(list(nodes))
-    return RayEngine(ray, cpus, gpus, silent_seconds=120.0), ray
+    engine = RayEngine(ray, cpus, gpus, store, {}, silent_seconds=120.0)
+    engine.roster.fit.update(node["NodeID"] for node in nodes)
+    engine.roster.look()
+    return engine, ray
+
+
+def only(*letters: str) -> dict[str, str]:
+    """On these nodes. With a space between two Ray takes the first alone."""
+    return {"ray.io/node-id": f"in({','.join(letter * 56 for letter in letters)})"}
 
 
 def started(engine: RayEngine, store: Path, name: str = "run.1") -> RayHandle:
@@ -97,23 +111,37 @@ def started(engine: RayEngine, store: Path, name: str = "run.1") -> RayHandle:
 def test_a_task_reserves_what_was_asked_and_is_never_retried_by_ray(tmp_path: Path, clock: Clock) -> None:
     engine, ray = engine_of(node("a", CPU=2, GPU=1), cpus=2.0, gpus=0.25)
     started(engine, tmp_path)
-    reserves = {"num_cpus": 2.0, "num_gpus": 0.25, "max_retries": 0, "scheduling_strategy": "SPREAD"}
+    reserves = {
+        "num_cpus": 2.0,
+        "num_gpus": 0.25,
+        "max_retries": 0,
+        "scheduling_strategy": "SPREAD",
+        "label_selector": only("a"),
+    }
     assert ray.submitted == [("make_attempt", reserves)]
     assert ray.arguments == [(str(tmp_path), "run", "1")]
 
 
 def test_an_end_is_told_as_what_it_was(tmp_path: Path, clock: Clock) -> None:
-    ends = {75: 75, -11: -11}
-    raised = {ray_exceptions.OutOfMemoryError("no memory"): KILLED, ray_exceptions.WorkerCrashedError(): LOST}
+    no_memory = ray_exceptions.OutOfMemoryError("no memory")
+    ends = (
+        (75, 75, True),
+        (-11, -11, True),
+        (no_memory, KILLED, True),
+        (no_memory, LOST, False),  # what others took: it had not begun
+        (ray_exceptions.WorkerCrashedError(), LOST, True),
+    )
     told = 0
-    for number, (end, code) in enumerate({**ends, **raised}.items()):
+    for number, (end, code, begun) in enumerate(ends):
         engine, ray = engine_of(node("a", CPU=1))
         handle = started(engine, tmp_path / str(number))
         assert handle.poll() is None
+        if begun:
+            (handle.log.parent / BEATS).write_text("a 0")
         ray.ended[handle.reference] = end
         assert handle.poll() == code
         told += 1
-    assert told == 4
+    assert told == 5
 
 
 def test_a_task_that_raised_stops_the_study(tmp_path: Path, clock: Clock) -> None:
@@ -184,19 +212,164 @@ def test_nothing_is_started_on_a_node_in_doubt_until_it_answers(tmp_path: Path, 
     assert [name for name, _ in ray.submitted] == [answer.__name__] * 2
     assert engine.room() == 0
     ray.ended["task 2"] = None
-    clock.now += 1
     assert engine.room() == 1
     started(engine, tmp_path)
-    assert ray.submitted[-1][1]["label_selector"] == {"ray.io/node-id": f"!in({'a' * 56})"}
+    assert ray.submitted[-1][1]["label_selector"] == only("b")
     ray.ended["task 1"] = None
-    clock.now += 1
     assert engine.room() == 3
     started(engine, tmp_path, "run.2")
-    assert "label_selector" not in ray.submitted[-1][1]
-    engine.doubt()
-    started(engine, tmp_path, "run.3")
-    both = {"ray.io/node-id": f"!in({'a' * 56},{'b' * 56})"}  # with a space Ray takes the first alone
-    assert ray.submitted[-1][1]["label_selector"] == both
+    assert ray.submitted[-1][1]["label_selector"] == only("a", "b")
+
+
+def test_a_node_that_cannot_write_to_the_store_any_more_is_left_out(tmp_path: Path, clock: Clock) -> None:
+    engine, ray = engine_of(node("a", CPU=2), node("b", CPU=1), store=tmp_path)
+    handle = started(engine, tmp_path)
+    stale = OSError("Stale file handle")
+    ray.ended[handle.reference] = ray_exceptions.RayTaskError("make_attempt", f"x\n{stale}", stale)
+    assert handle.poll() == LOST
+    assert engine.room() == 0  # until they have answered
+    ray.ended |= {"task 2": ray_exceptions.RayTaskError("answer", f"x\n{stale}", stale), "task 3": None}
+    assert engine.room() == 1
+    why = f"left out: node a (aaaaaaaa) cannot write to {tmp_path} any more: Stale file handle"
+    assert engine.notes() == [why]
+    assert engine.notes() == []
+    clock.now += 5
+    assert engine.room() == 1
+
+
+def inspected(name: str, **other: Any) -> Inspected:
+    return Inspected(**{"name": name, "sees": True, "writes": True, "lacks": (), "versions": versions(), **other})
+
+
+def test_a_node_that_joins_is_asked_and_prepared_before_it_is_given_anything(tmp_path: Path, clock: Clock) -> None:
+    engine, ray = engine_of(node("a", CPU=1), store=tmp_path)
+    (tmp_path / "request.json").write_text('{"plugins": []}')
+    preparation = engine.prepare(tmp_path)
+    ended(ray, tmp_path, "task 1", "cpu")
+    assert preparation.poll() == 0
+    ray.nodes_there += [node("b", CPU=2), node("c")]  # one of them without room
+    clock.now += 1
+    assert engine.room() == 1
+    assert ray.submitted[-1][0] == "inspect"
+    assert len(list(tmp_path.glob(f"{SEEN}*"))) == 1
+    ray.ended["task 2"] = inspected("b")
+    clock.now += 1
+    assert engine.room() == 1
+    assert ray.submitted[-1][0] == "prepare"
+    part = tmp_path / ("b" * 56)
+    assert json.loads((part / "request.json").read_text()) == {"plugins": [], "lay_out": False}
+    started(engine, tmp_path)
+    assert ray.submitted[-1][1]["label_selector"] == only("a")
+    ended(ray, part, "task 3", "cpu")
+    clock.now += 1
+    assert engine.room() == 3
+    assert engine.notes() == ["node b (bbbbbbbb) has joined"]
+    started(engine, tmp_path, "run.2")
+    assert ray.submitted[-1][1]["label_selector"] == only("a", "b")
+    assert list(tmp_path.glob(f"{SEEN}*")) == []
+
+
+def ended(ray: StandIn, part: Path, task: Reference, device: str) -> None:
+    """A preparation ends well, on a node with that device."""
+    ray.ended[task] = 0
+    (part / RESOLVED).write_text(json.dumps({"device": device, "precisions": {"auto": "bf16", "fp32": "fp32"}}))
+
+
+UNFIT: dict[str, tuple[Any, Any, str]] = {
+    "without the store": (inspected("b", sees=False, writes=False), None, "does not see"),
+    "that may not write": (inspected("b", writes=False), None, "may not write to"),
+    "without a plugin": (inspected("b", lacks=("/x/mine.py",)), None, "does not have /x/mine.py as it is here"),
+    "of another version": (inspected("b", versions={**versions(), "torch": "1.0"}), None, "has torch 1.0"),
+    "that says nothing": (None, None, "does not answer"),
+    "without rotbench": (
+        ray_exceptions.RayTaskError("inspect", "x\nNo module named rotbench", Exception()),
+        None,
+        "cannot run rotbench: No module named rotbench",
+    ),
+    "without the data": (inspected("b"), EnvironmentLacking("no CIFAR-10 here", "Fetch it."), "no CIFAR-10 here"),
+    "that dies": (inspected("b"), -9, "could not prepare the data: it ended with -9"),
+    "that computes otherwise": (inspected("b"), "cuda", "would train on cuda in bf16, fp32, node a (aaaaaaaa) on cpu"),
+    "with too old a driver": (
+        inspected("b"),
+        ray_exceptions.RayTaskError("prepare", "x\nno driver", Exception()),
+        "no driver",
+    ),
+}
+
+
+@pytest.mark.parametrize("which", UNFIT)
+def test_a_node_that_joins_and_is_not_fit_is_left_out_once_and_told(tmp_path: Path, clock: Clock, which: str) -> None:
+    said, prepared, why = UNFIT[which]
+    engine, ray = engine_of(node("a", CPU=1), store=tmp_path)
+    (tmp_path / "request.json").write_text("{}")
+    preparation = engine.prepare(tmp_path)
+    ended(ray, tmp_path, "task 1", "cpu")
+    assert preparation.poll() == 0
+    ray.nodes_there.append(node("b", CPU=2))
+    clock.now += 1
+    engine.room()
+    if said is None:
+        clock.now += 61
+    else:
+        ray.ended["task 2"] = said
+    clock.now += 1
+    engine.room()
+    part = tmp_path / ("b" * 56)
+    if isinstance(prepared, str):
+        ended(ray, part, "task 3", prepared)
+    elif isinstance(prepared, EnvironmentLacking):
+        ray.ended["task 3"] = leave_error(part, prepared)
+    elif prepared is not None:
+        ray.ended["task 3"] = prepared
+    for _ in range(3):
+        clock.now += 1
+        assert engine.room() == 1
+    (note,) = engine.notes()
+    assert note.startswith("left out: ")
+    assert why in note
+    assert list(tmp_path.glob(f"{SEEN}*")) == []
+
+
+def test_a_node_that_is_lost_while_it_prepares_is_done_without(tmp_path: Path, clock: Clock) -> None:
+    engine, ray = engine_of(node("a", CPU=1), node("b", CPU=1), store=tmp_path)
+    (tmp_path / "request.json").write_text("{}")
+    preparation = engine.prepare(tmp_path)
+    ray.ended["task 1"] = ray_exceptions.NodeDiedError("gone")
+    assert preparation.poll() is None
+    ended(ray, tmp_path / ("b" * 56), "task 2", "cpu")
+    assert preparation.poll() == 0
+    assert engine.notes() == ["left out: node a (aaaaaaaa) was lost"]
+    assert engine.room() == 1
+    only_one = engine.prepare(tmp_path)
+    ray.ended["task 3"] = ray_exceptions.NodeDiedError("gone")
+    assert only_one.poll() == EnvironmentLacking.exit_code
+
+
+def test_nodes_that_would_compute_otherwise_are_told_before_anything_is_trained(tmp_path: Path, clock: Clock) -> None:
+    engine, ray = engine_of(node("a", CPU=1), node("b", CPU=1), store=tmp_path)
+    (tmp_path / "request.json").write_text("{}")
+    preparation = engine.prepare(tmp_path)
+    ended(ray, tmp_path, "task 1", "cuda")
+    ended(ray, tmp_path / ("b" * 56), "task 2", "cpu")
+    assert preparation.poll() == BadInput.exit_code
+    error = left_error(tmp_path)
+    assert error is not None
+    told = "node b (bbbbbbbb) would train on cpu in bf16, fp32, node a (aaaaaaaa) on cuda in bf16, fp32"
+    assert (type(error), error.what) == (BadInput, told)
+
+
+def test_what_waits_for_nodes_that_are_gone_is_asked_for_again(tmp_path: Path, clock: Clock) -> None:
+    engine, ray = engine_of(node("a", CPU=1), node("b", CPU=1))
+    waiting = started(engine, tmp_path)
+    ray.nodes_there = [node("a", CPU=1)]
+    clock.now += 1
+    engine.room()
+    assert waiting.poll() is None
+    ray.nodes_there = []
+    clock.now += 1
+    engine.room()
+    assert waiting.poll() == EXIT_STOPPED
+    assert ray.cancelled == [waiting.reference]
 
 
 def test_what_may_wait_for_a_frozen_node_is_asked_for_again(tmp_path: Path, clock: Clock) -> None:

@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from rotbench.source import parse_source
 from rotbench.store import Store, attempt_number
 from rotbench.study import understand
 from rotbench.terminal import Lines, Outlook
-from tests.program import ROOT, rotbench
+from tests.program import ROOT, rotbench, wait_for
 
 STUDY = """
 title = "Killed"
@@ -156,13 +155,6 @@ def epochs_of(store: Store, run_id: str) -> int:
     """How many epochs the latest attempt at a run has reported."""
     files = sorted(store.attempts.glob(f"{run_id}.*/progress.jsonl"), key=lambda path: attempt_number(path.parent))
     return files[-1].read_text().count("train_loss") if files else 0
-
-
-def wait_for(condition: Any, seconds: float = 90.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.01)
 
 
 def test_a_checkpoint_that_another_attempt_threw_away_is_done_without(tmp_path: Path) -> None:
