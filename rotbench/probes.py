@@ -40,7 +40,8 @@ class ProbeRow:
     """The probes of one init with one choice of labels, over seeds.
 
     ``epoch`` is set where a pretext run was probed before its end, ``last_epoch`` where it was probed at its end.
-    ``score`` is the pretext score of the probed weights on the test images, ``per_cent`` whether that is an accuracy.
+    ``score`` is the pretext score of the probed weights, ``per_cent`` whether that is an accuracy, ``scored_on`` the
+    images: ``"test"``, or ``"validation"`` where the test images were scored at the end alone.
     ``condition`` tells in words what else sets the probes of a study apart, such as labels, and ``values`` all that
     does; ``written`` is the init as the study file has it.
     """
@@ -55,6 +56,7 @@ class ProbeRow:
     planned: int
     score: Estimate | None
     per_cent: bool
+    scored_on: str
     bank_images: int | None
     stages: tuple[StageScores, ...]
 
@@ -95,7 +97,9 @@ def probe_rows(results: Results) -> tuple[ProbeRow, ...]:
         first, condition = group[0], conditions[key]
         done = [probe for probe in group if probe["status"] == "done"]
         parents = [_parent(probe, runs) for probe in done]
-        scores = [score for probe, run in zip(done, parents, strict=True) if (score := _score(probe, run)) is not None]
+        scored_on = _scored_on(run for run in parents if run is not None)
+        found = [_score(probe, run, scored_on) for probe, run in zip(done, parents, strict=True)]
+        scores = [score for score in found if score is not None]
         parent = next((run for run in (_parent(probe, runs) for probe in group) if run is not None), None)
         about = results["study"]["pretexts"].get(parent["variant"]["pretext"], {}) if parent else {}
         rows.append(
@@ -110,6 +114,7 @@ def probe_rows(results: Results) -> tuple[ProbeRow, ...]:
                 planned=len({*results["study"]["seeds"], *(probe["seed"] for probe in group)}),
                 score=mean_interval(scores) if len(scores) == len(done) and scores else None,
                 per_cent=about.get("score_name", "accuracy") == "accuracy",
+                scored_on=scored_on,
                 bank_images=next((probe["provenance"].get("bank_images") for probe in done), None),
                 stages=_stages([(probe, random.get((as_written(condition), probe["seed"]))) for probe in done]),
             )
@@ -140,13 +145,22 @@ def _parent(probe: Probe, runs: Mapping[str, Run]) -> Run | None:
     return runs.get(next(iter(probe["needs"]), ""))
 
 
-def _score(probe: Probe, parent: Run | None) -> float | None:
-    """The pretext score of the weights that were probed, on the test images."""
+def _scored_on(parents: Iterable[Run]) -> str:
+    """The images on which the scores of pretext runs are held against one another over their epochs."""
+    histories = [row for run in parents for row in run["history"]]
+    everywhere = {
+        on for on in ("test", "validation") if all(row.get(f"{on}_accuracy") is not None for row in histories)
+    }
+    return "validation" if everywhere == {"validation"} else "test"
+
+
+def _score(probe: Probe, parent: Run | None, scored_on: str) -> float | None:
+    """The pretext score of the weights that were probed."""
     if parent is None:
         return None
     at = probe["epoch"] or len(parent["history"])
     row = next((row for row in parent["history"] if row["epoch"] == at), None)
-    return None if row is None else row.get("test_accuracy")
+    return None if row is None else row.get(f"{scored_on}_accuracy")
 
 
 def _stages(done: Sequence[tuple[Probe, Probe | None]]) -> tuple[StageScores, ...]:

@@ -82,6 +82,7 @@ def _probe(row: ProbeRow) -> dict[str, Any]:
         "n": row.n,
         "planned": row.planned,
         "pretext_score": _mean(row.score),
+        "pretext_scored_on": row.scored_on if row.score else None,
         "bank_images": row.bank_images,
         "stages": [
             {

@@ -128,5 +128,6 @@ def pretraining_panels(rows: Sequence[ProbeRow], summaries: Sequence[VariantSumm
                 if item.estimate is not None
             ]
         title = f"{name}, {condition}" if condition else name
-        panels.append(SweepPanel(title, "pretext score", tuple(lines), per_cent=own[0].per_cent))
+        label = "pretext score" if end.scored_on == "test" else "pretext score on validation images"
+        panels.append(SweepPanel(title, label, tuple(lines), per_cent=own[0].per_cent))
     return panels

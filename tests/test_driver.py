@@ -245,7 +245,7 @@ def test_what_an_engine_has_to_say_is_passed_on_once(store: Store) -> None:
 def test_an_engine_that_is_gone_ends_the_command_whatever_it_does(
     store: Store, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
-    monkeypatch.setenv("TOY_BEHAVIOUR", "hang@below")
+    monkeypatch.setenv("TOY_BEHAVIOUR", "hang@s0")
     store.create()
     engine, heard = Cluster(looks=20, preparing=when == "preparing"), Heard()
     if when == "stopping":

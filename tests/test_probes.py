@@ -75,6 +75,28 @@ def test_the_pretext_score_beside_a_probe_is_that_of_its_epoch() -> None:
     assert rows["random", None].score is None
 
 
+def test_where_the_test_images_are_scored_at_the_end_alone_validation_images_are_told() -> None:
+    results = probed()
+    for run in results["runs"]:
+        for row in run["history"]:
+            row["validation_accuracy"] = row["test_accuracy"] - 0.125
+        for row in run["history"][:-1]:
+            row |= {"test_accuracy": None, "test_loss": None}  # as the trainer has it
+    pretexts = [run for run in results["runs"] if run["kind"] == "pretext"]
+    rows = [row for row in probe_rows(results) if row.init == "rotation"]
+    for row, at in zip(rows, (4, -1), strict=True):
+        expected = np.mean([run["history"][at]["validation_accuracy"] for run in pretexts])
+        assert row.scored_on == "validation"
+        assert row.score is not None
+        assert row.score.mean == pytest.approx(expected)
+    said = " ".join(report.render(results).split())
+    assert "The pretext score of rotation is that on validation images" in said
+    assert "on validation images" in page_svg(drawn(results)["probes-epochs"])
+    (told,) = {one["pretext_scored_on"] for one in summary(results)["probes"] if one["init"] != "random"}
+    assert told == "validation"
+    assert "on validation images: the test" not in report.render(probed())
+
+
 def test_the_page_has_tables_and_figures_of_probes_and_none_without() -> None:
     html = report.render(probed())
     assert "probes" in [attributes.get("id") for _, attributes in Page(html).elements]
