@@ -84,7 +84,7 @@ def misbehave(behaviour: str) -> None:
     if behaviour == "hang":
         time.sleep(600)
     if behaviour == "hog":
-        held = [bytearray(b"x" * 100_000_000) for _ in range(40)]
+        held = [bytearray(b"x" * 100_000_000) for _ in range(80)]
         time.sleep(60)
         del held
     if behaviour == "shout":
