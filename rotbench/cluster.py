@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import secrets
 import signal
 import socket
@@ -40,12 +41,16 @@ def join(ray: Any, address: str, variables: Mapping[str, str]) -> None:
     """
     if address.startswith("ray://"):
         raise BadInput(f"--ray-address {address}: a driver outside the cluster", "Give HOST:PORT, or auto, on a node.")
+    if address not in ("auto", "local") and not re.fullmatch(r"\S+:\d{1,5}", address):
+        raise BadInput(f"--ray-address {address}: no address", "Give HOST:PORT of the head, or auto.")
     own = {} if address != "local" else {"include_dashboard": False}
     from ray.exceptions import RayError
 
     before, answers = signal.getsignal(signal.SIGTERM), False
     if address == "local":
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a study of one machine tells nobody of itself
+        # Ray would make a token and leave it in the home folder, where each later `ray start` finds it.
+        os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
     try:
         _require_answer(address)
         answers = address != "local"
@@ -93,9 +98,10 @@ class Inquiry:
             told: Inspected = self.ray.get(reference)
         except self.ray.exceptions.RayError as error:
             return EnvironmentLacking(f"node {name} cannot run rotbench: {last_line(error)}", NEEDED)
-        if not (told.sees and told.writes):
-            what = "may not write to" if told.sees else "does not see"
-            return EnvironmentLacking(f"node {name} {what} {self.store.absolute()}", SHARE)
+        if not told.sees:
+            return EnvironmentLacking(f"node {name} does not see {self.store.absolute()}", SHARE)
+        if told.refused:
+            return EnvironmentLacking(f"node {name} cannot write to {self.store.absolute()}: {told.refused}", SHARE)
         other = difference(versions(), told.versions)
         if other:
             return BadInput(f"node {name} {other}", SAME_EVERYWHERE)

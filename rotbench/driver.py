@@ -400,7 +400,9 @@ def _start_ready(
     plan: Plan, store: Store, engine: Engine, orders: Orders, state: _State, watcher: Watcher, room: int
 ) -> None:
     """Start what can start and has room."""
-    if not room and not any(active.begun for active in state.active) and not state.told_of_no_room:
+    if room:
+        state.told_of_no_room = False
+    elif not any(active.begun for active in state.active) and not state.told_of_no_room:
         state.told_of_no_room = True
         watcher.note("no machine has room for a run; waiting for one")
     free = room - len(state.active)
@@ -504,15 +506,20 @@ def _end(store: Store, state: _State, active: _Active, code: int, watcher: Watch
             )
         if error is not None:
             raise error
-        if code == LOST and state.losses.get(run.id, 0) < MAX_LOSSES:
-            # The machine's fault and not the run's, so it does not count as a try.
+        if code == LOST:
             state.losses[run.id] = state.losses.get(run.id, 0) + 1
-            state.tries[run.id] -= 1
+            if state.losses[run.id] <= MAX_LOSSES:
+                state.tries[run.id] -= 1  # the machine's fault and not the run's
+            elif not active.begun:
+                raise EnvironmentLacking(
+                    f"{run.id} was handed out {state.losses[run.id]} times and never begun",
+                    "Look into the logs of the cluster, and run the command again.",
+                )
         if state.tries[run.id] < MAX_ATTEMPTS:
             watcher.note(f"{run.id}: {_death(code)}; tried again")
             state.waiting.insert(0, run)
             return
-        message = f"{_death(code)}, {MAX_ATTEMPTS} times"
+        message = f"{_death(code)}, {state.losses[run.id] if code == LOST else MAX_ATTEMPTS} times"
         result = {"error": message, "diverged": False, "history": []}
         files = {"run.json": to_json(run_record(run)), "result.json": to_json(result), "log.txt": message.encode()}
         commit(active.attempt, run.id, "failed", files)

@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import secrets
+import shutil
 import socket
 import subprocess
 from collections.abc import Mapping
@@ -38,22 +39,40 @@ BEATS = "beats"
 
 @dataclass(frozen=True)
 class Inspected:
-    """What a node is called, whether it sees the store and may write there, which of the files that it was asked for
-    it lacks or has otherwise, and what is installed on it.
+    """What a node is called, whether it sees the store, why it may not write there ("" if it may), which of the files
+    that it was asked for it lacks or has otherwise, and what is installed on it.
     """
 
     name: str
     sees: bool
-    writes: bool
+    refused: str
     lacks: tuple[str, ...]
     versions: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Unable:
+    """A node that could not make an attempt, by Ray's id, and why."""
+
+    node: str
+    why: str
+
+
+def try_attempt(store: str, run_id: str, number: str) -> int | Unable:
+    """What Ray calls: :func:`make_attempt`, or why this node cannot."""
+    try:
+        return make_attempt(store, run_id, number)
+    except OSError as error:
+        import ray
+
+        return Unable(ray.get_runtime_context().get_node_id(), str(error))
 
 
 def make_attempt(store: str, run_id: str, number: str) -> int:
     """Make an attempt in a process of its own, as the local engine does; returns the exit code, negative for a signal.
 
-    The process ends with this one, whatever ends it. Raises OSError where this node does not see the attempt, or may
-    not write there.
+    The process ends with this one, whatever ends it. Raises OSError where this node does not see the attempt, may not
+    write there, or cannot start a process.
     """
     attempt = attempt_folder(Path(store), run_id, number)
     try:
@@ -75,6 +94,7 @@ def make_attempt(store: str, run_id: str, number: str) -> int:
 def prepare(folder: str) -> int:
     """Prepare data and weights in a process of its own; returns its exit code."""
     order = json.loads((Path(folder) / ORDER).read_bytes())
+    _replace(Path(folder) / BEATS, f"{socket.gethostname()} 0")
     return _finished(python_command(order["module"], folder), Path(folder), order)
 
 
@@ -104,28 +124,35 @@ def _replace(path: Path, text: str) -> None:
 
 
 def answer(store: str) -> None:
-    """Write into the store and say nothing: a node that is frozen, or whose shared folder hangs, does not even that.
+    """Do in the store what an attempt does, and say nothing: a node that is frozen, or whose shared folder hangs, does
+    not even that.
 
-    Raises OSError where the store is not there any more, or cannot be written.
+    Raises OSError where the store is not there any more, cannot be written, or has no hard links.
     """
-    sign = Path(store) / f"{SEEN}{secrets.token_hex(8)}"
-    sign.touch(exist_ok=False)
-    sign.unlink()
+    folder = Path(store) / "attempts" / f"{SEEN}{secrets.token_hex(8)}"
+    folder.mkdir()
+    try:
+        claim = folder / "claim"
+        claim.touch()
+        os.link(claim, folder / BEATS)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def inspect(store: str, token: str) -> Inspected:
     """Look for the file ``token`` in the store and for the files that it names with hashes; try to write there."""
     name = socket.gethostname()
     probe = Path(store) / token
-    sees = writes = False
+    sees, refused = False, ""
     lacks: list[str] = []
-    with contextlib.suppress(OSError):
+    try:
         files = json.loads(probe.read_bytes())
         sees = True
         lacks = [path for path, sha256 in files.items() if _sha256(Path(path)) != sha256]
         answer(store)
-        writes = True
-    return Inspected(name, sees, writes, tuple(lacks), versions())
+    except OSError as error:
+        refused = str(error)
+    return Inspected(name, sees, refused, tuple(lacks), versions())
 
 
 def _sha256(path: Path) -> str:

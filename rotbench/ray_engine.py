@@ -21,12 +21,12 @@ from rotbench.checkpoint import EXIT_STOPPED
 from rotbench.cluster import NEEDED, alive_nodes, called, connect, files_of, join, last_line, only, require_fit_nodes
 from rotbench.engine import KILLED, LOST
 from rotbench.errors import BadInput, EnvironmentLacking, RotbenchError
-from rotbench.node import BEATS, ORDER, make_attempt, prepare
+from rotbench.node import BEATS, ORDER, Unable, prepare, try_attempt
 from rotbench.prepare import RESOLVED
 from rotbench.registry import PluginReference
 from rotbench.roster import Node, Roster
 from rotbench.settings import Resources
-from rotbench.store import ERROR, MANIFEST, leave_error, left_error, to_json
+from rotbench.store import ERROR, MANIFEST, Store, leave_error, left_error, to_json
 from rotbench.system import write_durably
 
 #: So long may a network file system take to show this machine what a node has written.
@@ -47,8 +47,11 @@ LEAST_SHARE = 0.0001
 #: The nodes that are there are counted no more often than this.
 COUNT_SECONDS = 1.0
 
-#: A head may be started anew within this time; Ray itself gives up after a minute.
+#: So long may the head not be reached; Ray itself gives up after a minute.
 HEAD_SECONDS = 30.0
+
+ENDED_HERE = "Ray on this machine has ended"
+START_ANEW = "Start it anew and run the command again, on any cluster or on none."
 
 
 @dataclass
@@ -61,6 +64,7 @@ class RayHandle:
     submitted: float
     nodes: frozenset[str]  # where it may be
     result: str = MANIFEST  # the file that a good end leaves
+    bound: bool = False  # to one node, whether that has room or not
     code: int | None = None
     ended: float = 0.0
     beats: str | None = None
@@ -78,7 +82,7 @@ class RayHandle:
             self.engine.doubt()
         if self.code is None and not self.begun() and self._stranded():
             self.end()
-            self.code = EXIT_STOPPED  # it was no try: nothing of it was begun
+            self.code = LOST if self.bound else EXIT_STOPPED  # it was no try: nothing of it was begun
         if self.code is not None and self._still_unseen() and time.monotonic() - self.ended < VISIBLE_SECONDS:
             return None
         return self.code
@@ -113,28 +117,32 @@ class RayHandle:
         return now - self.heard > self.engine.silent_seconds
 
     def _stranded(self) -> bool:
-        """Whether it waits for nodes that are gone, or may wait for one that does not answer. Who has waited long asks
-        whether all do.
-        """
+        """Whether it waits where it should not. Who has waited long asks whether all nodes answer."""
         now = time.monotonic()
+        if self.bound:
+            return now - self.submitted > self.engine.silent_seconds or not self.nodes & self.engine.roster.ids()
         if now - max(self.submitted, self.asked) > self.engine.silent_seconds:
             self.asked = now
             self.engine.doubt()
-        return self.engine.may_strand(self.submitted, self.nodes)
+        return self.engine.should_be_asked_anew(self.submitted, self.nodes)
 
     def _end_of_task(self) -> int:
         ray = self.engine.ray
         errors = ray.exceptions
         try:
-            return int(ray.get(self.reference))
+            told = ray.get(self.reference)
+            if isinstance(told, Unable):
+                self.engine.leave_out(told)
+                return EXIT_STOPPED  # it was no try
+            return int(told)
+        except errors.LocalRayletDiedError:
+            raise EnvironmentLacking(ENDED_HERE, START_ANEW) from None
         except errors.OutOfMemoryError:
             return KILLED if self.begun() else LOST  # of nothing that it did
         except (errors.RayTaskError, errors.RuntimeEnvSetupError) as error:
-            if isinstance(getattr(error, "cause", None), OSError):
-                self.engine.doubt()  # which then leaves the node out, whose shared folder is gone
-                return LOST
             # The task itself raised, as where a node cannot import rotbench.
-            raise EnvironmentLacking(f"a node could not start a worker: {last_line(error)}", NEEDED) from None
+            where = getattr(error, "ip", "")
+            raise EnvironmentLacking(f"node {where} could not start a worker: {last_line(error)}", NEEDED) from None
         except errors.RayError:
             return LOST
 
@@ -159,15 +167,18 @@ class Preparations:
         """The exit code of the first node that failed, 0 once all have ended well. The error names the node."""
         codes = {node: part.poll() for node, part in self.parts.items()}
         for node, code in codes.items():
-            if code in (LOST, EXIT_STOPPED) and len(self.parts) > 1:
+            if code == LOST and len(self.parts) > 1:
                 del self.parts[node]
                 self.engine.roster.leave_out(self.nodes[node], f"node {called(self.nodes[node])} was lost")
             elif code:
                 return self._fail(lacking_of(self.nodes[node], self.parts[node], code))
-        if None in codes.values():
+        if None in codes.values() or not (self.parts or self.engine.roster.usable()):
             return None
         others = self._differ()
-        return self._fail(others) if others is not None else 0
+        if others is not None:
+            return self._fail(others)
+        self.engine.welcome(self.folder)
+        return 0
 
     def begun(self) -> bool:
         return all(part.begun() for part in self.parts.values())
@@ -217,10 +228,12 @@ class RayEngine:
     preparation: str = "rotbench.prepare"
     silent_seconds: float = SILENT_SECONDS
     head: str = ""
+    here: str = ""  # the node of this process
     roster: Roster = field(init=False)
     _functions: dict[Any, Any] = field(default_factory=dict)  # each is sent to the head once
     _answered_at: float | None = None
     _has_head: bool = True
+    _refused: int = 0
     _looked_at: float = -COUNT_SECONDS
     _resolved: tuple[Node, Mapping[str, Any]] | None = None  # what "auto" comes to, and on which node it was seen
 
@@ -236,6 +249,12 @@ class RayEngine:
             node["NodeID"]: self._prepare_node(node, folder / node["NodeID"] if number else folder, folder)
             for number, node in enumerate(nodes.values())
         }
+        if not parts:
+            self.welcome(folder)  # who comes first is prepared first
+        return Preparations(self, folder, nodes, parts)
+
+    def welcome(self, folder: Path) -> None:
+        """From now on, have nodes that join prepare what the first ones have prepared."""
         late: dict[str, RayHandle] = {}
 
         def begin(node: Node) -> RayHandle:
@@ -247,7 +266,6 @@ class RayEngine:
             return lacking_of(node, part, code) if code else self.differs(node, part)
 
         self.roster.prepare, self.roster.verdict = begin, judge
-        return Preparations(self, folder, nodes, parts)
 
     def _prepare_node(self, node: Node, part: Path, folder: Path) -> RayHandle:
         if part != folder:
@@ -260,7 +278,7 @@ class RayEngine:
         # It reserves nothing, or it would wait for what others are training.
         options = {"num_cpus": 0, "scheduling_strategy": only(node)}
         reference = self._task(prepare, options, str(part.absolute()))
-        return RayHandle(self, reference, log, time.monotonic(), frozenset([node["NodeID"]]), RESOLVED)
+        return RayHandle(self, reference, log, time.monotonic(), frozenset([node["NodeID"]]), RESOLVED, bound=True)
 
     def differs(self, node: Node, part: RayHandle) -> RotbenchError | None:
         """The error where a node that has prepared would train on another device, or in another precision, than the
@@ -283,47 +301,59 @@ class RayEngine:
     def start(self, run_id: str, attempt: Path, threads: int) -> RayHandle:
         store, number = attempt.parent.parent, attempt.name.rpartition(".")[2]
         log = self._order(attempt, self.module, "worker.log", threads)
-        there = self.roster.usable() or self.roster.there  # all may have come into doubt since room was counted
-        nodes = frozenset(node["NodeID"] for node in there if self._holds(node))
+        # All may have come into doubt since room was counted.
+        nodes = frozenset(node["NodeID"] for node in self.roster.usable()) or self.roster.present()
         options = {
             "num_cpus": self.cpus,
             "num_gpus": self.gpus,
             "scheduling_strategy": "SPREAD",
             "label_selector": {"ray.io/node-id": f"in({','.join(sorted(nodes))})"},  # Ray takes no spaces
         }
-        reference = self._task(make_attempt, options, str(store.absolute()), run_id, number)
+        reference = self._task(try_attempt, options, str(store.absolute()), run_id, number)
         return RayHandle(self, reference, log, time.monotonic(), nodes)
 
     def room(self) -> int:
         """How many runs the nodes that are there, and not in doubt, could hold at once.
 
-        Raises :class:`~rotbench.errors.EnvironmentLacking` once the head has been gone for :data:`HEAD_SECONDS`.
+        Raises :class:`~rotbench.errors.EnvironmentLacking` once the head is gone, Ray on this machine has ended, or no
+        node that is there can be used.
         """
         now = time.monotonic()
         if now - self._looked_at >= COUNT_SECONDS:
             self._looked_at = now
-            self._has_head = self._head_answers()
-            if self._has_head:
+            if self._head_answers():
                 self.roster.look()
+                if self.here and self.here not in self.roster.ids():
+                    raise EnvironmentLacking(ENDED_HERE, START_ANEW)
+                why = self.roster.none_is_left()
+                if why:
+                    raise EnvironmentLacking(f"no node is left: {why}", "Mend it, and run the command again.")
         return sum(self._holds(node) for node in self.roster.usable()) if self._has_head else 0
 
     def notes(self) -> list[str]:
         return self.roster.notes()
 
     def _head_answers(self) -> bool:
-        """Whether the head is there. Ray would ask it for a minute and then end this process, with no word of ours."""
+        """Whether the head is there. Ray would ask it for a minute and then end this process, with no word of ours; and
+        at once where another head has taken its place. So one that refuses twice is gone; a network that is silent is
+        given time.
+        """
         now = time.monotonic()
         self._answered_at = now if self._answered_at is None else self._answered_at
         try:
             connect(self.head)
-        except OSError:
-            if now - self._answered_at < HEAD_SECONDS:
+        except OSError as error:
+            self._refused = self._refused + 1 if isinstance(error, ConnectionRefusedError) else 0
+            if self._refused < 2 and now - self._answered_at < HEAD_SECONDS:
+                if self._has_head:
+                    self.roster.note(f"the head of the Ray cluster at {self.head} does not answer; waiting for it")
+                self._has_head = False
                 return False
             raise EnvironmentLacking(
                 f"the head of the Ray cluster at {self.head} is gone",
                 "Run the command again, on any cluster or on none.",
             ) from None
-        self._answered_at = now
+        self._answered_at, self._refused, self._has_head = now, 0, True
         return True
 
     @property
@@ -335,14 +365,22 @@ class RayEngine:
         if self._head_answers():
             self.roster.doubt()
 
-    def may_strand(self, submitted: float, nodes: frozenset[str]) -> bool:
-        """Whether what was submitted then, for these nodes, cannot begin: all are gone, or it may have been given to
-        one that does not answer.
+    def should_be_asked_anew(self, submitted: float, nodes: frozenset[str]) -> bool:
+        """Whether what was submitted then, for these nodes, and has not begun, is to be asked for again: all of them
+        are gone, it may have been given to one that does not answer, or it has waited while others have come.
         """
-        if not nodes.intersection(node["NodeID"] for node in self.roster.there):
+        if not nodes & self.roster.present():
             return True
-        now = time.monotonic()
-        return any(submitted < since < now - self.beat_seconds for since in self.roster.silent_since(nodes))
+        patience = time.monotonic() - self.beat_seconds
+        if any(submitted < since < patience for since in self.roster.silent_since(nodes)):
+            return True
+        return submitted < patience and not nodes.issuperset(node["NodeID"] for node in self.roster.usable())
+
+    def leave_out(self, unable: Unable) -> None:
+        """Use a node no more that could not make an attempt."""
+        node = self.roster.named(unable.node)
+        if node is not None:
+            self.roster.leave_out(node, f"node {called(node)} cannot train: {unable.why}")
 
     def _holds(self, node: Mapping[str, Any]) -> int:
         cpus, gpus = (node["Resources"].get(name, 0.0) for name in ("CPU", "GPU"))
@@ -394,11 +432,23 @@ def ray_engine(
     join(ray, address, environment or {})
     with contextlib.ExitStack() as stack:
         stack.callback(ray.shutdown)
+        Store(store).forget_signs()
         files = files_of(plugins)
         fit = require_fit_nodes(ray, store, files)
         cpus, gpus = reserved(resources, device, any(node["Resources"].get("GPU") for node in alive_nodes(ray)))
-        head = ray.get_runtime_context().gcs_address
-        engine = RayEngine(ray, cpus, gpus, store, files, module, preparation, silent_seconds, head)
+        context = ray.get_runtime_context()
+        engine = RayEngine(
+            ray,
+            cpus,
+            gpus,
+            store,
+            files,
+            module=module,
+            preparation=preparation,
+            silent_seconds=silent_seconds,
+            head=context.gcs_address,
+            here=context.get_node_id(),
+        )
         engine.roster.fit.update(fit)
         stack.callback(engine.roster.close)
         if not engine.room():

@@ -51,13 +51,14 @@ class Roster:
     submit: Callable[..., Any]
     holds: Callable[[Node], int]
     fit: set[str] = field(default_factory=set)
-    prepare: Prepare | None = None
+    prepare: Prepare | None = None  # not before the first nodes have
     verdict: Verdict | None = None
     there: tuple[Node, ...] = ()
     _left_out: set[str] = field(default_factory=set)
     _joining: dict[str, _Joining] = field(default_factory=dict)
     _asked: dict[str, tuple[Any, float]] = field(default_factory=dict)  # in doubt: its answer to be, and since when
     _notes: list[str] = field(default_factory=list)
+    _last: str = ""
 
     def look(self) -> None:
         """See who is there, and go on with those that are joining."""
@@ -79,11 +80,33 @@ class Roster:
         doubtful = self._doubtful()
         return [node for node in self.there if node["NodeID"] in self.fit and node["NodeID"] not in doubtful]
 
+    def ids(self) -> frozenset[str]:
+        """The nodes that are there."""
+        return frozenset(node["NodeID"] for node in self.there)
+
+    def present(self) -> frozenset[str]:
+        """Those of them that are given runs, or will be again once they answer."""
+        return self.ids() & self.fit
+
+    def none_is_left(self) -> str:
+        """Why none of the nodes that are there can be used, as of the last that was left out; "" where one can, or may
+        become so.
+        """
+        able = [node["NodeID"] for node in self.there if self.holds(node)]
+        return self._last if able and self._left_out.issuperset(able) else ""
+
     def leave_out(self, node: Node, why: str) -> None:
         """Use a node no more."""
+        if node["NodeID"] in self._left_out:
+            return
         self.fit.discard(node["NodeID"])
         self._left_out.add(node["NodeID"])
+        self._last = why
         self._notes.append(f"left out: {why}")
+
+    def named(self, node_id: str) -> Node | None:
+        """A node that was there at the last look."""
+        return next((node for node in self.there if node["NodeID"] == node_id), None)
 
     def doubt(self) -> None:
         """Ask every node whether it is there; until it answers, it is given nothing."""
@@ -98,8 +121,11 @@ class Roster:
         self._doubtful()
         return [since for node, (_, since) in self._asked.items() if node in nodes]
 
+    def note(self, message: str) -> None:
+        self._notes.append(message)
+
     def notes(self) -> list[str]:
-        """What became of nodes, since this was last asked."""
+        """What became of the cluster, since this was last asked."""
         said, self._notes = self._notes, []
         return said
 
@@ -113,8 +139,9 @@ class Roster:
             if not joining.inquiry.answered() and now - joining.since < ANSWER_SECONDS:
                 return
             fault = joining.inquiry.fault(node)
-            if fault is None and self.prepare is not None:
-                joining.preparation = self.prepare(node)
+            if fault is None:
+                if self.prepare is not None:
+                    joining.preparation = self.prepare(node)
                 return
         else:
             try:
@@ -154,9 +181,9 @@ class Roster:
         try:
             self.ray.get(reference)
         except errors.RayTaskError as error:
-            for known in self.there:
-                if known["NodeID"] == node:
-                    why = f"node {called(known)} cannot write to {self.store.absolute()} any more: {last_line(error)}"
-                    self.leave_out(known, why)
+            known = self.named(node)
+            if known is not None:
+                why = f"node {called(known)} cannot write to {self.store.absolute()} any more: {last_line(error)}"
+                self.leave_out(known, why)
         except errors.RayError:
             pass  # a process of Ray's on it was ended; what it is given next will tell

@@ -150,14 +150,19 @@ class Store:
             for checkpoint in attempt.glob("epoch-*"):
                 shutil.rmtree(checkpoint, ignore_errors=True)
 
+    def forget_signs(self) -> None:
+        """Throw away what machines that were ended left to see whether others see it; none may be looking."""
+        for sign in self.folder.glob(f"{SEEN}*"):
+            sign.unlink(missing_ok=True)
+        for folder in self.attempts.glob(f"{SEEN}*"):
+            shutil.rmtree(folder, ignore_errors=True)
+
     def recover(self) -> list[str]:
         """Publish attempts that were committed before a crash, throw away those with nothing to go on from, and set
         damaged runs aside; returns a sentence for each of these.
         """
         told = []
         self.attempts.mkdir(exist_ok=True)
-        for sign in self.folder.glob(f"{SEEN}*"):
-            sign.unlink(missing_ok=True)
         for folder in sorted(self.runs.iterdir()):
             try:
                 read_manifest(folder)

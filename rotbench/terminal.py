@@ -56,7 +56,7 @@ class Outlook:
     def __init__(self, runs: Iterable[Run], paces: Paces, jobs: int) -> None:
         self._runs = {run.id: run for run in runs}
         self._paces = paces
-        self._jobs = jobs
+        self._jobs = max(1, jobs)  # there may be no room yet
         self._waiting: dict[str, Run] = {}
         self._share: dict[str, float] = {}  # of the epochs of the runs that are being trained
         self._began: dict[str, float] = {}

@@ -207,6 +207,16 @@ def test_a_lost_node_is_no_try_but_not_for_ever(store: Store, tmp_path: Path) ->
     ended, _, notes = drive_unlucky(Store(tmp_path / "never"), [LOST] * 100)
     assert (ended.done, ended.failed) == (0, 1)
     assert len(notes) == MAX_LOSSES + MAX_ATTEMPTS - 1
+    assert collect(Store(tmp_path / "never"))["runs"][0]["error"] == "its node was lost, 12 times"
+
+
+def test_what_is_handed_out_and_never_begun_is_not_the_runs_fault(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Nothing, "begun", lambda self: False)
+    with pytest.raises(EnvironmentLacking, match=r"random-s0-\w+ was handed out 11 times and never begun"):
+        drive_unlucky(store, [LOST] * 100)
+    assert list(store.runs.iterdir()) == []
 
 
 @dataclass

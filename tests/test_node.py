@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import importlib.metadata
 import json
+import os
 import platform
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import rotbench
 from rotbench import __version__
 from rotbench.engine import LOST
-from rotbench.node import BEATS, ORDER, answer, difference, inspect, make_attempt, versions
+from rotbench.node import (
+    BEATS,
+    ORDER,
+    Unable,
+    answer,
+    difference,
+    inspect,
+    make_attempt,
+    prepare,
+    try_attempt,
+    versions,
+)
 from rotbench.plan import RESULTS_VERSION
 
 #: A worker that says with how many threads it was started, and ends with a code of its own.
@@ -85,12 +99,14 @@ def test_a_node_says_what_it_sees(tmp_path: Path) -> None:
     changed.write_text("b")
     asked = {str(path): hashlib.sha256(b"a").hexdigest() for path in (there, changed, tmp_path / "c.py")}
     (tmp_path / "token").write_text(json.dumps(asked))
+    (tmp_path / "attempts").mkdir()
     told = inspect(str(tmp_path), "token")
-    assert (told.sees, told.writes) == (True, True)
+    assert (told.sees, told.refused) == (True, "")
     assert told.lacks == (str(changed), str(tmp_path / "c.py"))
     told = inspect(str(tmp_path / "elsewhere"), "token")
-    assert (told.sees, told.writes, told.lacks) == (False, False, ())
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.py", "b.py", "token"]
+    assert (told.sees, told.lacks) == (False, ())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.py", "attempts", "b.py", "token"]
+    assert list((tmp_path / "attempts").iterdir()) == []
 
 
 def test_a_clone_with_another_line_is_another_version(tmp_path: Path) -> None:
@@ -107,17 +123,55 @@ def test_a_clone_with_another_line_is_another_version(tmp_path: Path) -> None:
     assert difference(versions(), {**versions(), "rotbench's code": said()}).startswith("has rotbench's code ")
 
 
-def test_who_answers_has_written_into_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    written: list[Path] = []
-    touch = Path.touch
+def test_who_answers_has_done_in_the_store_what_an_attempt_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempts, linked = tmp_path / "attempts", []
+    attempts.mkdir()
+    link = os.link
 
-    def note(path: Path, **how: bool) -> None:
-        written.append(path.parent)
-        touch(path, **how)
+    def note(old: Path, new: Path) -> None:
+        link(old, new)
+        linked.append(new.relative_to(attempts).parts)
 
-    monkeypatch.setattr(Path, "touch", note)
+    monkeypatch.setattr("os.link", note)
     answer(str(tmp_path))
-    assert written == [tmp_path]
-    assert list(tmp_path.iterdir()) == []
+    assert [parts[1:] for parts in linked] == [(BEATS,)]
+    assert list(attempts.iterdir()) == []
     with pytest.raises(OSError, match="gone"):
         answer(str(tmp_path / "gone"))
+
+    def refuse(old: Path, new: Path) -> None:
+        raise OSError(errno.ENOTSUP, "Operation not supported")
+
+    monkeypatch.setattr("os.link", refuse)  # as on a file system without hard links
+    (tmp_path / "token").write_text("{}")
+    assert "not supported" in inspect(str(tmp_path), "token").refused
+    assert list(attempts.iterdir()) == []
+
+
+def test_a_node_that_cannot_make_an_attempt_says_which_it_is_and_why(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray = pytest.importorskip("ray")
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(get_node_id=lambda: "abc"))
+    assert try_attempt(str(store), "run", "1") == 7
+
+    def refuse(*_: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    (store / "attempts" / "run.1" / BEATS).unlink()
+    monkeypatch.setattr("rotbench.node.start_process", refuse)
+    told = try_attempt(str(store), "run", "1")
+    assert isinstance(told, Unable)
+    assert told.node == "abc"
+    assert "Resource temporarily unavailable" in told.why
+
+
+def test_a_preparation_gives_signs_of_life_from_its_beginning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "preparing.py").write_text("import sys\nprint(open(sys.argv[1] + '/beats').read())\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    order = {"module": "preparing", "log": "prepare.log", "threads": 1, "beat_seconds": 60}
+    (tmp_path / ORDER).write_text(json.dumps(order))
+    assert prepare(str(tmp_path)) == 0
+    assert (tmp_path / "prepare.log").read_text().split() == [platform.node(), "0"]

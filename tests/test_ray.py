@@ -236,12 +236,13 @@ def test_case_41_a_killed_driver_takes_its_workers_with_it_and_the_next_goes_on(
     assert all(trained(folder)[run] == 1 for run in before)
 
 
+@pytest.mark.parametrize("behaviour", ["crash", "hang"])
 def test_case_42_a_run_that_always_dies_is_tried_as_often_as_locally_and_its_siblings_are_done(
-    tmp_path: Path, cluster: Any
+    tmp_path: Path, cluster: Any, behaviour: str
 ) -> None:
     folder = tmp_path / "results"
-    said = finish(start(folder, cluster.address, TOY_BEHAVIOUR="crash@random-s1"), code=1)
-    assert "2 times" in said
+    process = start(folder, cluster.address, TOY_BEHAVIOUR=f"{behaviour}@random-s1", STALL_SECONDS="4")
+    assert "2 times" in finish(process, code=1)
     results = json.loads((folder / "results.json").read_text())
     assert Counter(run["status"] for run in results["runs"]) == {"done": 5, "failed": 1}
     poisoned = next(run for run in results["runs"] if run["status"] == "failed")
@@ -293,6 +294,29 @@ def test_a_store_whose_head_is_lost_is_finished_by_one_machine(tmp_path: Path, u
     assert toy_run(folder, Orders(jobs=2)).failed == 0
     assert outcome(folder) == undisturbed
     assert all(trained(folder)[run] == 1 for run in before)
+
+
+def test_a_store_is_finished_by_one_machine_where_rays_own_process_beside_the_driver_is_lost(
+    tmp_path: Path, undisturbed: dict[str, bytes]
+) -> None:
+    folder = tmp_path / "results"
+    with a_cluster() as cluster:
+        process = start(folder, cluster.address, TOY_SECONDS=SLOW)
+        wait_for(lambda: at_work(folder))
+        cluster.head_node.kill_raylet()
+        said = finish(process, code=4)
+        assert toys(folder) == []
+    assert "Ray on this machine has ended" in said
+    assert toy_run(folder, Orders(jobs=2)).failed == 0
+    assert outcome(folder) == undisturbed
+
+
+def test_without_an_address_this_machine_is_the_cluster_and_keeps_no_token(tmp_path: Path) -> None:
+    (tmp_path / "study.toml").write_text('[train]\nepochs = 1\n[[matrix]]\ninit = ["random"]\nlabels_per_class = 1\n')
+    done = rotbench(tmp_path, "run", "study.toml", "--engine", "ray", "--device", "cpu", HOME=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "results" / "report.html").exists()
+    assert not (tmp_path / ".ray").exists()
 
 
 def test_a_study_without_a_node_waits_for_one(tmp_path: Path, undisturbed: dict[str, bytes]) -> None:
@@ -467,6 +491,8 @@ def test_a_node_that_joins_is_used_and_one_that_lacks_the_store_is_left_out(
             end_node(blind)
     assert re.search(r"left out: node \S+ \(\w{8}\) does not see .*/shared/results\. ", said), said
     assert len(re.findall(r"node \S+ \(\w{8}\) has joined", said)) == 1
+    assert "its node was lost" not in said  # nothing was handed to the other
+    assert "cannot train" not in said
     assert outcome(folder) == undisturbed
     assert set(trained(folder).values()) == {1}
 

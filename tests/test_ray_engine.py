@@ -17,7 +17,7 @@ from rotbench.checkpoint import EXIT_STOPPED
 from rotbench.cluster import join
 from rotbench.engine import KILLED, LOST
 from rotbench.errors import BadInput, EnvironmentLacking
-from rotbench.node import BEATS, ORDER, Inspected, answer, versions
+from rotbench.node import BEATS, ORDER, Inspected, Unable, answer, versions
 from rotbench.prepare import RESOLVED
 from rotbench.ray_engine import RayEngine, RayHandle, ray_engine, reserved
 from rotbench.settings import Resources
@@ -118,7 +118,7 @@ def test_a_task_reserves_what_was_asked_and_is_never_retried_by_ray(tmp_path: Pa
         "scheduling_strategy": "SPREAD",
         "label_selector": only("a"),
     }
-    assert ray.submitted == [("make_attempt", reserves)]
+    assert ray.submitted == [("try_attempt", reserves)]
     assert ray.arguments == [(str(tmp_path), "run", "1")]
 
 
@@ -223,12 +223,10 @@ def test_nothing_is_started_on_a_node_in_doubt_until_it_answers(tmp_path: Path, 
 
 def test_a_node_that_cannot_write_to_the_store_any_more_is_left_out(tmp_path: Path, clock: Clock) -> None:
     engine, ray = engine_of(node("a", CPU=2), node("b", CPU=1), store=tmp_path)
-    handle = started(engine, tmp_path)
     stale = OSError("Stale file handle")
-    ray.ended[handle.reference] = ray_exceptions.RayTaskError("make_attempt", f"x\n{stale}", stale)
-    assert handle.poll() == LOST
+    engine.doubt()
     assert engine.room() == 0  # until they have answered
-    ray.ended |= {"task 2": ray_exceptions.RayTaskError("answer", f"x\n{stale}", stale), "task 3": None}
+    ray.ended |= {"task 1": ray_exceptions.RayTaskError("answer", f"x\n{stale}", stale), "task 2": None}
     assert engine.room() == 1
     why = f"left out: node a (aaaaaaaa) cannot write to {tmp_path} any more: Stale file handle"
     assert engine.notes() == [why]
@@ -237,8 +235,44 @@ def test_a_node_that_cannot_write_to_the_store_any_more_is_left_out(tmp_path: Pa
     assert engine.room() == 1
 
 
+def test_a_node_that_cannot_make_an_attempt_is_left_out_and_it_was_no_try(tmp_path: Path, clock: Clock) -> None:
+    engine, ray = engine_of(node("a", CPU=2), node("b", CPU=1), store=tmp_path)
+    handles = [started(engine, tmp_path, f"run.{number}") for number in range(3)]
+    for handle in handles[:2]:
+        ray.ended[handle.reference] = Unable("a" * 56, "[Errno 11] Resource temporarily unavailable")
+        assert handle.poll() == EXIT_STOPPED
+    assert engine.notes() == ["left out: node a (aaaaaaaa) cannot train: [Errno 11] Resource temporarily unavailable"]
+    assert engine.room() == 1
+    ray.ended[handles[2].reference] = Unable("b" * 56, "also")
+    assert handles[2].poll() == EXIT_STOPPED
+    clock.now += 1
+    with pytest.raises(EnvironmentLacking, match=r"no node is left: node b \(bbbbbbbb\) cannot train: also"):
+        engine.room()
+
+
+def test_a_cluster_without_nodes_is_waited_for(clock: Clock) -> None:
+    engine, ray = engine_of(node("a", CPU=2))
+    ray.nodes_there = [node("h")]
+    clock.now += 1
+    assert engine.room() == 0
+
+
+def test_the_end_of_ray_on_this_machine_ends_the_command(tmp_path: Path, clock: Clock) -> None:
+    engine, ray = engine_of(node("a", CPU=2), node("b", CPU=1))
+    engine.here = "a" * 56
+    handle = started(engine, tmp_path)
+    ray.ended[handle.reference] = ray_exceptions.LocalRayletDiedError()
+    with pytest.raises(EnvironmentLacking, match="Ray on this machine has ended"):
+        handle.poll()
+    assert engine.room() == 3
+    ray.nodes_there = [node("b", CPU=1)]
+    clock.now += 1
+    with pytest.raises(EnvironmentLacking, match="Ray on this machine has ended"):
+        engine.room()
+
+
 def inspected(name: str, **other: Any) -> Inspected:
-    return Inspected(**{"name": name, "sees": True, "writes": True, "lacks": (), "versions": versions(), **other})
+    return Inspected(**{"name": name, "sees": True, "refused": "", "lacks": (), "versions": versions(), **other})
 
 
 def test_a_node_that_joins_is_asked_and_prepared_before_it_is_given_anything(tmp_path: Path, clock: Clock) -> None:
@@ -276,8 +310,12 @@ def ended(ray: StandIn, part: Path, task: Reference, device: str) -> None:
 
 
 UNFIT: dict[str, tuple[Any, Any, str]] = {
-    "without the store": (inspected("b", sees=False, writes=False), None, "does not see"),
-    "that may not write": (inspected("b", writes=False), None, "may not write to"),
+    "without the store": (inspected("b", sees=False, refused="no"), None, "does not see"),
+    "that may not write": (
+        inspected("b", refused="Read-only file system"),
+        None,
+        ": Read-only file system. Give a folder",
+    ),
     "without a plugin": (inspected("b", lacks=("/x/mine.py",)), None, "does not have /x/mine.py as it is here"),
     "of another version": (inspected("b", versions={**versions(), "torch": "1.0"}), None, "has torch 1.0"),
     "that says nothing": (None, None, "does not answer"),
@@ -358,6 +396,120 @@ def test_nodes_that_would_compute_otherwise_are_told_before_anything_is_trained(
     assert (type(error), error.what) == (BadInput, told)
 
 
+def test_a_node_that_goes_while_it_joins_is_forgotten(tmp_path: Path, clock: Clock) -> None:
+    engine, ray = engine_of(node("a", CPU=1), store=tmp_path)
+    (tmp_path / "request.json").write_text("{}")
+    preparation = engine.prepare(tmp_path)
+    ended(ray, tmp_path, "task 1", "cpu")
+    assert preparation.poll() == 0
+    ray.nodes_there.append(node("b", CPU=2))
+    clock.now += 1
+    engine.room()
+    ray.nodes_there.pop()
+    clock.now += 1
+    engine.room()
+    assert list(tmp_path.glob(f"{SEEN}*")) == []
+    ray.nodes_there.append(node("c", CPU=2))
+    clock.now += 1
+    engine.room()
+    ray.ended["task 3"] = inspected("c")
+    clock.now += 1
+    engine.room()
+    ray.nodes_there.pop()
+    clock.now += 1
+    assert engine.room() == 1
+    assert ray.cancelled == ["task 4"]
+    assert engine.notes() == []
+
+
+def test_what_an_earlier_preparation_left_is_not_taken_for_that_of_this_one(tmp_path: Path, clock: Clock) -> None:
+    engine, ray = engine_of(node("a", CPU=1), store=tmp_path)
+    (tmp_path / "request.json").write_text("{}")
+    ended(ray, tmp_path, "none", "cuda")
+    leave_error(tmp_path, BadInput("before", "Mend it."))
+    (tmp_path / BEATS).write_text("a 7")
+    preparation = engine.prepare(tmp_path)
+    assert not preparation.begun()
+    ray.ended["task 1"] = 0
+    assert preparation.poll() is None  # what it came to is not there yet
+    assert left_error(tmp_path) is None
+
+
+def test_a_node_that_joins_first_waits_until_the_first_ones_have_prepared(tmp_path: Path, clock: Clock) -> None:
+    """Or it would say what device the others must have."""
+    engine, ray = engine_of(node("a", CPU=1), store=tmp_path)
+    (tmp_path / "request.json").write_text("{}")
+    preparation = engine.prepare(tmp_path)
+    ray.nodes_there.append(node("b", CPU=1))
+    clock.now += 1
+    engine.room()
+    ray.ended["task 2"] = inspected("b")
+    for _ in range(3):
+        clock.now += 1
+        assert engine.room() == 1
+    assert [name for name, _ in ray.submitted] == ["prepare", "inspect"]
+    ended(ray, tmp_path, "task 1", "cpu")
+    assert preparation.poll() == 0
+    clock.now += 1
+    engine.room()
+    ended(ray, tmp_path / ("b" * 56), "task 3", "cuda")
+    clock.now += 1
+    engine.room()
+    assert "node b (bbbbbbbb) would train on cuda" in engine.notes()[0]
+
+
+def test_where_no_node_is_left_to_prepare_the_next_one_does(tmp_path: Path, clock: Clock) -> None:
+    engine, ray = engine_of(node("a", CPU=1), store=tmp_path)
+    (tmp_path / "request.json").write_text("{}")
+    ray.nodes_there = []
+    preparation = engine.prepare(tmp_path)
+    assert preparation.poll() is None
+    ray.nodes_there = [node("b", CPU=1)]
+    clock.now += 1
+    engine.room()
+    ray.ended["task 1"] = inspected("b")
+    clock.now += 1
+    engine.room()
+    assert preparation.poll() is None
+    ended(ray, tmp_path / ("b" * 56), "task 2", "cpu")
+    clock.now += 1
+    assert engine.room() == 1
+    assert preparation.poll() == 0
+
+
+@pytest.mark.parametrize("how", ["gone", "frozen"])
+def test_a_preparation_that_never_begins_is_lost(tmp_path: Path, clock: Clock, how: str) -> None:
+    engine, ray = engine_of(node("a", CPU=1), node("b", CPU=1), store=tmp_path)
+    (tmp_path / "request.json").write_text("{}")
+    preparation = engine.prepare(tmp_path)
+    ended(ray, tmp_path, "task 1", "cpu")
+    clock.now += 100
+    assert preparation.poll() is None  # a slow start
+    if how == "gone":
+        ray.nodes_there = [node("a", CPU=1)]
+        engine.room()
+    else:
+        clock.now += 21
+    assert preparation.poll() == 0
+    assert engine.notes() == ["left out: node b (bbbbbbbb) was lost"]
+
+
+def test_what_has_waited_is_asked_for_again_once_a_node_has_come(tmp_path: Path, clock: Clock) -> None:
+    engine, _ = engine_of(node("a", CPU=1), node("b", CPU=1))
+    engine.roster.fit.discard("b" * 56)
+    engine.roster._left_out.add("b" * 56)
+    waiting = started(engine, tmp_path)
+    clock.now += 60
+    assert waiting.poll() is None
+    later = started(engine, tmp_path, "run.2")
+    engine.roster.fit.add("b" * 56)
+    assert later.poll() is None  # it may be starting just now
+    assert waiting.poll() == EXIT_STOPPED
+    (later.log.parent / BEATS).write_text("a 0")
+    clock.now += 60
+    assert later.poll() is None  # it has begun
+
+
 def test_what_waits_for_nodes_that_are_gone_is_asked_for_again(tmp_path: Path, clock: Clock) -> None:
     engine, ray = engine_of(node("a", CPU=1), node("b", CPU=1))
     waiting = started(engine, tmp_path)
@@ -414,17 +566,23 @@ def test_the_room_is_what_whole_runs_fit_into(clock: Clock) -> None:
     assert engine.room() == 10
 
 
-def test_a_head_that_does_not_answer_is_given_time(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("error", "seconds"), [(TimeoutError, 29), (ConnectionRefusedError, 1)])
+def test_a_head_that_does_not_answer_is_given_time_and_one_that_refuses_twice_is_gone(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch, error: type[OSError], seconds: float
+) -> None:
     engine, _ = engine_of(node("a", CPU=2))
     assert engine.room() == 2
 
     def gone(address: str) -> None:
-        raise ConnectionRefusedError
+        raise error
 
     monkeypatch.setattr("rotbench.ray_engine.connect", gone)
     clock.now += 2
+    engine.head = "head:6379"
     assert engine.room() == 0
-    clock.now += 29
+    assert engine.room() == 0
+    assert engine.notes() == ["the head of the Ray cluster at head:6379 does not answer; waiting for it"]
+    clock.now += seconds
     with pytest.raises(EnvironmentLacking, match="head of the Ray cluster"):
         engine.room()
 
@@ -471,9 +629,10 @@ def test_a_cluster_that_cannot_be_joined_is_told_as_what_it_is(said: str, kind: 
         join(SimpleNamespace(init=refuse), "local", {})
 
 
-def test_the_address_of_a_ray_client_is_refused() -> None:
-    with pytest.raises(BadInput, match="ray://head:10001"):
-        join(SimpleNamespace(), "ray://head:10001", {})
+@pytest.mark.parametrize("address", ["ray://head:10001", "head", "head:port", "head:123456", ""])
+def test_what_is_no_address_is_refused(address: str) -> None:
+    with pytest.raises(BadInput, match=f"--ray-address {address}: "):
+        join(SimpleNamespace(), address, {})
 
 
 def test_without_ray_one_is_told_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
