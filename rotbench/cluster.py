@@ -32,6 +32,13 @@ ANSWER_SECONDS = 60.0
 CONNECT_SECONDS = 10.0
 
 
+def keep_to_oneself() -> None:
+    """What Ray is to know before it is imported, where it is started for this command alone."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a study of one machine tells nobody of itself
+    # It would make a token and leave it in the home folder, where each later `ray start` finds it and asks for it.
+    os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
+
+
 def join(ray: Any, address: str, variables: Mapping[str, str]) -> None:
     """Become part of the cluster at ``HOST:PORT`` or ``"auto"``, or start one of this machine alone (``"local"``).
 
@@ -47,10 +54,6 @@ def join(ray: Any, address: str, variables: Mapping[str, str]) -> None:
     from ray.exceptions import RayError
 
     before, answers = signal.getsignal(signal.SIGTERM), False
-    if address == "local":
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a study of one machine tells nobody of itself
-        # Ray would make a token and leave it in the home folder, where each later `ray start` finds it.
-        os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
     try:
         _require_answer(address)
         answers = address != "local"

@@ -18,7 +18,18 @@ from pathlib import Path
 from typing import Any
 
 from rotbench.checkpoint import EXIT_STOPPED
-from rotbench.cluster import NEEDED, alive_nodes, called, connect, files_of, join, last_line, only, require_fit_nodes
+from rotbench.cluster import (
+    NEEDED,
+    alive_nodes,
+    called,
+    connect,
+    files_of,
+    join,
+    keep_to_oneself,
+    last_line,
+    only,
+    require_fit_nodes,
+)
 from rotbench.engine import KILLED, LOST
 from rotbench.errors import BadInput, EnvironmentLacking, RotbenchError
 from rotbench.node import BEATS, ORDER, Unable, prepare, try_attempt
@@ -423,12 +434,14 @@ def ray_engine(
     a run, or one does not see the store or a file of ``plugins``; :class:`~rotbench.errors.BadInput` where nodes have
     other versions than this machine.
     """
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    if address == "local":
+        keep_to_oneself()
     try:
         import ray
         import ray.exceptions
     except ImportError:
         raise EnvironmentLacking("--engine ray: Ray is not installed", "pip install 'rotbench[ray]'") from None
-    address = address or os.environ.get("RAY_ADDRESS") or "local"
     join(ray, address, environment or {})
     with contextlib.ExitStack() as stack:
         stack.callback(ray.shutdown)

@@ -187,7 +187,7 @@ def drive_unlucky(store: Store, first: Sequence[int | None]) -> tuple[Ended, Unl
     made = plan("seeds=[0]", text='title = "toy"\n[train]\nepochs = 1\n[[matrix]]\ninit = ["random"]\n')
     engine, heard = Unlucky(first), Heard()
     store.create()
-    orders = Orders(jobs=None, stall_seconds=0.3)
+    orders = Orders(jobs=None, stall_seconds=2.0)
     ended = run_study(made, store, engine, orders, heard, "rotbench run", report_writer(store))
     return ended, engine, [note.partition(": ")[2] for note in heard.notes]
 
@@ -196,7 +196,7 @@ def test_an_attempt_that_is_never_begun_is_asked_for_again_and_is_no_try(store: 
     ended, engine, notes = drive_unlucky(store, [None, None, None, 9])
     assert ended.done == 1
     assert engine.ended == 3
-    assert notes[:3] == ["not started for 0 s; asked for again"] * 3
+    assert notes[:3] == ["not started for 2 s; asked for again"] * 3
     assert notes[3:] == ["the worker ended with code 9 and no result; tried again"]
 
 

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from rotbench.checkpoint import Schedule, Stopped, committed_epochs, prune_check
 from rotbench.errors import EnvironmentLacking, StoreUnusable
 from rotbench.store import Damaged, Store, attempt_number, commit, read_manifest, standings, to_json, verify_folder
 from rotbench.system import in_use, store_lock, write_durably
+from tests.program import wait_for
 
 
 def record(run_id: str = "a-s0-0123", **changes: Any) -> dict[str, Any]:
@@ -254,20 +254,22 @@ def test_a_worker_that_outlived_its_attempt_touches_no_later_one(store: Store) -
     asked = {"run": {**record("run"), "settings": {"train": train}}, "resume": None}
     old = store.open_attempt("run", asked)
     command = [sys.executable, str(Path(__file__).with_name("toy_worker.py")), str(store.folder), "run"]
-    worker = subprocess.Popen(
-        [*command, old.name.rpartition(".")[2]], env={**os.environ, "TOY_SECONDS": "0.3"}, stderr=subprocess.PIPE
-    )
-    while not (old / "epoch-000001" / "manifest.json").exists():
-        time.sleep(0.02)
-    worker.send_signal(signal.SIGSTOP)
-    shutil.rmtree(old / "epoch-000001")  # or it would be kept, to go on from
-    store.recover()
-    assert list(store.attempts.iterdir()) == []
-    new = store.open_attempt("run", asked)
-    assert attempt_number(new) == attempt_number(old) == 1
-    worker.send_signal(signal.SIGCONT)
-    _, said = worker.communicate(timeout=60)
-    assert worker.returncode == 1
-    assert b"FileNotFoundError" in said
+    with subprocess.Popen(
+        [*command, old.name.rpartition(".")[2]],
+        env={**os.environ, "TOY_SECONDS": "0.5"},
+        stdin=subprocess.PIPE,  # its end would end it
+        stderr=subprocess.PIPE,
+    ) as worker:
+        wait_for((old / "epoch-000001" / "manifest.json").exists)
+        worker.send_signal(signal.SIGSTOP)
+        shutil.rmtree(old / "epoch-000001")  # or it would be kept, to go on from
+        store.recover()
+        assert list(store.attempts.iterdir()) == []
+        new = store.open_attempt("run", asked)
+        assert attempt_number(new) == attempt_number(old) == 1
+        worker.send_signal(signal.SIGCONT)
+        assert worker.wait(60) == 1
+        assert worker.stderr is not None
+        assert b"FileNotFoundError" in worker.stderr.read()
     assert [path.name for path in store.attempts.iterdir()] == [new.name]
     assert [path.name for path in new.iterdir()] == ["request.json"]
