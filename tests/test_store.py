@@ -248,6 +248,19 @@ def test_a_checkpoint_is_due_when_a_twentieth_of_the_time_pays_for_it(
     assert committed_epochs(store, "a-s0-0123")[0].epoch == 101
 
 
+def test_what_is_to_be_seen_by_others_stays_until_it_is_forgotten(store: Store) -> None:
+    sign, trial = store.folder / ".seen-a", store.attempts / ".seen-b"
+    sign.touch()
+    trial.mkdir()
+    (trial / "claim").touch()
+    store.recover()
+    assert sign.exists()  # a node that joins just now is looking for it
+    assert trial.exists()
+    store.forget_signs()
+    assert not sign.exists()
+    assert not trial.exists()
+
+
 def test_a_worker_that_outlived_its_attempt_touches_no_later_one(store: Store) -> None:
     """Frozen with its machine, say, while the command was killed and given again."""
     train = {"epochs": 3}
