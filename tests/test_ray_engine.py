@@ -251,10 +251,23 @@ def test_a_node_that_cannot_make_an_attempt_is_left_out_and_it_was_no_try(tmp_pa
 
 
 def test_a_cluster_without_nodes_is_waited_for(clock: Clock) -> None:
-    engine, ray = engine_of(node("a", CPU=2))
+    engine, ray = engine_of(node("a", CPU=2), node("b", CPU=2))
+    engine.roster.leave_out(node("b"), "node b cannot train")
     ray.nodes_there = [node("h")]
     clock.now += 1
     assert engine.room() == 0
+
+
+def test_a_node_in_doubt_that_goes_holds_nothing_up(clock: Clock) -> None:
+    engine, ray = engine_of(node("a", CPU=1), node("b", CPU=1))
+    engine.doubt()
+    ray.ended["task 1"] = None
+    both = frozenset({"a" * 56, "b" * 56})
+    clock.now += 100
+    assert engine.should_be_asked_anew(clock.now - 101, both)
+    ray.nodes_there = [node("a", CPU=1)]
+    engine.room()
+    assert not engine.should_be_asked_anew(clock.now - 101, both)
 
 
 def test_the_end_of_ray_on_this_machine_ends_the_command(tmp_path: Path, clock: Clock) -> None:
@@ -564,6 +577,22 @@ def test_the_room_is_what_whole_runs_fit_into(clock: Clock) -> None:
     assert engine.room() == 2
     engine, _ = engine_of(node("a", CPU=1), cpus=0.1)
     assert engine.room() == 10
+
+
+def test_a_head_that_refuses_now_and_then_is_there(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, _ = engine_of(node("a", CPU=2))
+    answers = iter([False, True] * 5)
+
+    def connect(address: str) -> None:
+        if not next(answers):
+            raise ConnectionRefusedError
+
+    monkeypatch.setattr("rotbench.ray_engine.connect", connect)
+    rooms = []
+    for _ in range(10):
+        clock.now += 1
+        rooms.append(engine.room())
+    assert rooms == [0, 2] * 5
 
 
 @pytest.mark.parametrize(("error", "seconds"), [(TimeoutError, 29), (ConnectionRefusedError, 1)])
