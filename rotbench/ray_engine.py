@@ -266,6 +266,8 @@ class RayEngine:
 
     def welcome(self, folder: Path) -> None:
         """From now on, have nodes that join prepare what the first ones have prepared."""
+        if self.roster.prepare is not None:
+            return
         late: dict[str, RayHandle] = {}
 
         def begin(node: Node) -> RayHandle:

@@ -477,17 +477,20 @@ def test_where_no_node_is_left_to_prepare_the_next_one_does(tmp_path: Path, cloc
     ray.nodes_there = []
     preparation = engine.prepare(tmp_path)
     assert preparation.poll() is None
-    ray.nodes_there = [node("b", CPU=1)]
+    ray.nodes_there = [node("b", CPU=1), node("c", CPU=1)]
     clock.now += 1
     engine.room()
-    ray.ended["task 1"] = inspected("b")
+    ray.ended |= {"task 1": inspected("b"), "task 2": inspected("c")}
     clock.now += 1
     engine.room()
     assert preparation.poll() is None
-    ended(ray, tmp_path / ("b" * 56), "task 2", "cpu")
+    ended(ray, tmp_path / ("b" * 56), "task 3", "cpu")
     clock.now += 1
     assert engine.room() == 1
     assert preparation.poll() == 0
+    ended(ray, tmp_path / ("c" * 56), "task 4", "cpu")  # while the first runs are trained
+    clock.now += 1
+    assert engine.room() == 2
 
 
 @pytest.mark.parametrize("how", ["gone", "frozen"])
