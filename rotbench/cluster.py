@@ -101,13 +101,13 @@ class Inquiry:
             told: Inspected = self.ray.get(reference)
         except self.ray.exceptions.RayError as error:
             return EnvironmentLacking(f"node {name} cannot run rotbench: {last_line(error)}", NEEDED)
+        other = difference(versions(), told.versions)
+        if other:  # first: another rotbench may say all else in another way
+            return BadInput(f"node {name} {other}", SAME_EVERYWHERE)
         if not told.sees:
             return EnvironmentLacking(f"node {name} does not see {self.store.absolute()}", SHARE)
         if told.refused:
             return EnvironmentLacking(f"node {name} cannot write to {self.store.absolute()}: {told.refused}", SHARE)
-        other = difference(versions(), told.versions)
-        if other:
-            return BadInput(f"node {name} {other}", SAME_EVERYWHERE)
         if told.lacks:
             return EnvironmentLacking(
                 f"node {name} does not have {told.lacks[0]} as it is here",
