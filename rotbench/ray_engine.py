@@ -87,6 +87,9 @@ class RayHandle:
         """The exit code of the worker; :data:`~rotbench.engine.LOST` where its node or Ray's own process died."""
         if self.code is None and self.engine.ray.wait([self.reference], timeout=0)[0]:
             self.code, self.ended = self._end_of_task(), time.monotonic()
+            if self.code == LOST:
+                # Ray notices after half a minute that a node is gone; until then it would be given all that is waiting.
+                self.engine.doubt()
         if self.code is None and self.begun() and self._silent():
             self.end()
             self.code = LOST

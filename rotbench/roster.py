@@ -56,7 +56,7 @@ class Roster:
     there: tuple[Node, ...] = ()
     _left_out: set[str] = field(default_factory=set)
     _joining: dict[str, _Joining] = field(default_factory=dict)
-    _asked: dict[str, tuple[Any, float]] = field(default_factory=dict)  # in doubt: its answer to be, and since when
+    _asked: dict[str, tuple[Any | None, float]] = field(default_factory=dict)  # in doubt: its answer, and since when
     _notes: list[str] = field(default_factory=list)
     _last: str = ""
 
@@ -65,6 +65,10 @@ class Roster:
         self.there = tuple(alive_nodes(self.ray))
         ids = {node["NodeID"] for node in self.there}
         self._asked = {node: asked for node, asked in self._asked.items() if node in ids}
+        for node in self.there:
+            reference, since = self._asked.get(node["NodeID"], (True, 0.0))
+            if reference is None:
+                self._ask(node, since)
         for gone in [node for node in self._joining if node not in ids]:
             self._part(gone)
         for node in self.there:
@@ -112,9 +116,11 @@ class Roster:
         """Ask every node whether it is there; until it answers, it is given nothing."""
         for node in alive_nodes(self.ray):
             if node["NodeID"] in self.fit and node["NodeID"] not in self._asked:
-                options = {"num_cpus": 0, "scheduling_strategy": only(node)}
-                reference = self.submit(answer, options, str(self.store.absolute()))
-                self._asked[node["NodeID"]] = reference, time.monotonic()
+                self._ask(node, time.monotonic())
+
+    def _ask(self, node: Node, since: float) -> None:
+        options = {"num_cpus": 0, "scheduling_strategy": only(node)}
+        self._asked[node["NodeID"]] = self.submit(answer, options, str(self.store.absolute())), since
 
     def silent_since(self, nodes: frozenset[str]) -> list[float]:
         """When each of these that has not answered yet was asked."""
@@ -167,16 +173,17 @@ class Roster:
 
     def _doubtful(self) -> set[str]:
         """The nodes that have not answered yet."""
-        references = [reference for reference, _ in self._asked.values()]
+        references = [reference for reference, _ in self._asked.values() if reference is not None]
         ended, _ = self.ray.wait(references, num_returns=len(references), timeout=0) if references else ((), ())
-        for node, (reference, _) in list(self._asked.items()):
+        for node, (reference, since) in list(self._asked.items()):
             if reference in ended:
                 del self._asked[node]
-                self._hear(node, reference)
+                if not self._hear(node, reference):
+                    self._asked[node] = None, since  # asked again at the next look
         return set(self._asked)
 
-    def _hear(self, node: str, reference: Any) -> None:
-        """Leave a node out that is there, but cannot write to the store any more."""
+    def _hear(self, node: str, reference: Any) -> bool:
+        """Whether a node has answered; one that is there, but cannot write to the store any more, is left out."""
         errors = self.ray.exceptions
         try:
             self.ray.get(reference)
@@ -186,4 +193,5 @@ class Roster:
                 why = f"node {called(known)} cannot write to {self.store.absolute()} any more: {last_line(error)}"
                 self.leave_out(known, why)
         except errors.RayError:
-            pass  # a process of Ray's on it was ended; what it is given next will tell
+            return False  # it is gone and Ray has not noticed yet, or a process of Ray's on it was ended
+        return True

@@ -258,6 +258,26 @@ def test_a_cluster_without_nodes_is_waited_for(clock: Clock) -> None:
     assert engine.room() == 0
 
 
+def test_a_node_that_is_gone_before_ray_knows_is_given_nothing_more(tmp_path: Path, clock: Clock) -> None:
+    engine, ray = engine_of(node("a", CPU=1))
+    handle = started(engine, tmp_path)
+    gone = ray_exceptions.NodeDiedError("gone")
+    ray.ended[handle.reference] = gone
+    assert handle.poll() == LOST
+    for number in range(2, 6):
+        assert engine.room() == 0
+        ray.ended[f"task {number}"] = gone
+        assert engine.room() == 0
+        assert len(ray.submitted) == number  # asked again at the next look and not before
+        clock.now += 1
+    assert engine.room() == 0
+    ray.ended["task 6"] = None  # only a process on it was
+    assert engine.room() == 1
+    clock.now += 1
+    assert engine.room() == 1
+    assert len(ray.submitted) == 6
+
+
 def test_a_node_in_doubt_that_goes_holds_nothing_up(clock: Clock) -> None:
     engine, ray = engine_of(node("a", CPU=1), node("b", CPU=1))
     engine.doubt()
@@ -390,9 +410,10 @@ def test_a_node_that_is_lost_while_it_prepares_is_done_without(tmp_path: Path, c
     ended(ray, tmp_path / ("b" * 56), "task 2", "cpu")
     assert preparation.poll() == 0
     assert engine.notes() == ["left out: node a (aaaaaaaa) was lost"]
+    ray.ended |= {"task 3": ray_exceptions.NodeDiedError("gone"), "task 4": None}  # whether they are there
     assert engine.room() == 1
     only_one = engine.prepare(tmp_path)
-    ray.ended["task 3"] = ray_exceptions.NodeDiedError("gone")
+    ray.ended["task 5"] = ray_exceptions.NodeDiedError("gone")
     assert only_one.poll() == EnvironmentLacking.exit_code
 
 
