@@ -105,6 +105,7 @@ class Roster:
             return
         self.fit.discard(node["NodeID"])
         self._left_out.add(node["NodeID"])
+        self._asked.pop(node["NodeID"], None)
         self._last = why
         self._notes.append(f"left out: {why}")
 
