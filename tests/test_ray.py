@@ -147,6 +147,7 @@ def test_a_cluster_computes_what_one_machine_does(tmp_path: Path, cluster: Any, 
     assert not [path for path in folder.iterdir() if path.name.startswith(".seen")]
 
 
+@pytest.mark.timeout(600)  # ten workers that import torch, beside other tests
 def test_real_training_is_the_same_to_the_bit(tmp_path: Path, cluster: Any) -> None:
     text = """
 title = "Real"
