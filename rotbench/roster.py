@@ -66,9 +66,9 @@ class Roster:
         ids = {node["NodeID"] for node in self.there}
         self._asked = {node: asked for node, asked in self._asked.items() if node in ids}
         for node in self.there:
-            reference, since = self._asked.get(node["NodeID"], (True, 0.0))
-            if reference is None:
-                self._ask(node, since)
+            asked = self._asked.get(node["NodeID"])
+            if asked is not None and asked[0] is None:  # what was asked came to nothing
+                self._ask(node, asked[1])
         for gone in [node for node in self._joining if node not in ids]:
             self._part(gone)
         for node in self.there:

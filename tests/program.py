@@ -27,7 +27,7 @@ def rotbench(folder: Path, *arguments: str, **environment: str) -> subprocess.Co
     )
 
 
-def wait_for(condition: Callable[[], T], seconds: float = 90.0) -> T:
+def wait_for(condition: Callable[[], T], seconds: float = 60.0) -> T:
     """What a condition gives once that is true; it may take so many seconds."""
     end = time.monotonic() + seconds
     while not (found := condition()):

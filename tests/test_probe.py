@@ -193,7 +193,7 @@ def test_kept_weights_survive_a_stop(
     process = begin(tmp_path)
     store = Store(tmp_path / "results")
     pretext = next(one["id"] for one in probed[1]["runs"] if one["kind"] == "pretext")
-    wait_for(lambda: epochs_of(store, pretext) >= 1)
+    wait_for(lambda: epochs_of(store, pretext) >= 1, 90)
     os.kill(process.pid, signal.SIGINT)
     process.communicate(timeout=60)
     assert process.returncode == 130

@@ -28,7 +28,7 @@ from rotbench.driver import Orders
 from rotbench.store import Store
 from tests.program import ROOT, rotbench, wait_for
 from tests.test_faults import outcome
-from tests.toy_study import toy_run
+from tests.toy_study import STUDY, toy_run
 
 cluster_utils = pytest.importorskip("ray.cluster_utils")
 
@@ -147,13 +147,9 @@ def test_a_cluster_computes_what_one_machine_does(tmp_path: Path, cluster: Any, 
     assert not [path for path in folder.iterdir() if path.name.startswith(".seen")]
 
 
-@pytest.mark.timeout(600)  # ten workers that import torch, beside other tests
 def test_real_training_is_the_same_to_the_bit(tmp_path: Path, cluster: Any) -> None:
     text = """
 title = "Real"
-[resources]
-threads = 2
-cpus = 1
 [train]
 epochs = 1
 batch_size = 64
@@ -167,16 +163,13 @@ updates = "epochs"
 stages = ["layer4"]
 """
     (tmp_path / "study.toml").write_text(text)
-    # Threads of two runs would fight over the processors, as they do with those of tests beside this one: so few steps.
-    one_by_one = ("--jobs", "1", "--quick")
-    local = rotbench(tmp_path, "run", "study.toml", "-q", "--out", "local", *one_by_one)
+    local = rotbench(tmp_path, "run", "study.toml", "-q", "--out", "local")
     assert local.returncode == 0, local.stderr
-    on_cluster = ("--engine", "ray", "--ray-address", cluster.address)
-    done = rotbench(tmp_path, "run", "study.toml", "--out", "ray", *on_cluster, *one_by_one)
+    done = rotbench(tmp_path, "run", "study.toml", "--out", "ray", "--engine", "ray", "--ray-address", cluster.address)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == (tmp_path / "ray-quick" / "report.html").as_uri()
+    assert done.stdout.strip() == (tmp_path / "ray" / "report.html").as_uri()
     told = []
-    for name in ("local-quick", "ray-quick"):
+    for name in ("local", "ray"):
         results = json.loads((tmp_path / name / "results.json").read_text())
         for run in results["runs"]:
             run |= {"train_seconds": 0, "images_per_second": 0}
@@ -188,10 +181,16 @@ stages = ["layer4"]
     assert told[0] == told[1]
     kept = [
         {f"{path.parent.name}/{path.name}": path.read_bytes() for path in folder.glob("runs/*/*.safetensors")}
-        for folder in (tmp_path / "local-quick", tmp_path / "ray-quick")
+        for folder in (tmp_path / "local", tmp_path / "ray")
     ]
     assert kept[0] == kept[1]
     assert len(kept[0]) == 3
+
+
+def test_threads_are_those_of_the_study_whatever_ray_sets(tmp_path: Path, cluster: Any) -> None:
+    folder = tmp_path / "results"
+    finish(start(folder, cluster.address, TOY_STUDY=f"{STUDY}[resources]\nthreads = 3\ncpus = 1\n"))
+    assert (folder / "threads.txt").read_text().split() == ["3"] * 6  # Ray would set the one that is reserved
 
 
 @pytest.mark.parametrize("whose", ["the worker", "what watches it"])
@@ -375,6 +374,7 @@ def test_a_run_that_takes_all_memory_is_tried_as_often_as_any_other(tmp_path: Pa
     assert Counter(run["status"] for run in results["runs"]) == {"done": 5, "failed": 1}
     hog = next(run for run in results["runs"] if run["status"] == "failed")
     assert hog["error"].endswith("2 times")
+    assert said.count(f"{hog['id']}: the worker was killed") == 1  # the first try; the second is the last
     # The second may be ended before it trains, while the memory of the first is still being given back.
     assert 1 <= trained(folder)[hog["id"]] <= 2
 

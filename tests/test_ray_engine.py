@@ -342,6 +342,16 @@ def ended(ray: StandIn, part: Path, task: Reference, device: str) -> None:
     (part / RESOLVED).write_text(json.dumps({"device": device, "precisions": {"auto": "bf16", "fp32": "fp32"}}))
 
 
+def prepared_engine(store: Path) -> tuple[RayEngine, StandIn]:
+    """An engine whose one node has prepared."""
+    engine, ray = engine_of(node("a", CPU=1), store=store)
+    (store / "request.json").write_text("{}")
+    preparation = engine.prepare(store)
+    ended(ray, store, "task 1", "cpu")
+    assert preparation.poll() == 0
+    return engine, ray
+
+
 UNFIT: dict[str, tuple[Any, Any, str]] = {
     "without the store": (inspected("b", sees=False, refused="no"), None, "does not see"),
     "that may not write": (
@@ -371,11 +381,7 @@ UNFIT: dict[str, tuple[Any, Any, str]] = {
 @pytest.mark.parametrize("which", UNFIT)
 def test_a_node_that_joins_and_is_not_fit_is_left_out_once_and_told(tmp_path: Path, clock: Clock, which: str) -> None:
     said, prepared, why = UNFIT[which]
-    engine, ray = engine_of(node("a", CPU=1), store=tmp_path)
-    (tmp_path / "request.json").write_text("{}")
-    preparation = engine.prepare(tmp_path)
-    ended(ray, tmp_path, "task 1", "cpu")
-    assert preparation.poll() == 0
+    engine, ray = prepared_engine(tmp_path)
     ray.nodes_there.append(node("b", CPU=2))
     clock.now += 1
     engine.room()
@@ -431,11 +437,7 @@ def test_nodes_that_would_compute_otherwise_are_told_before_anything_is_trained(
 
 
 def test_a_node_that_goes_while_it_joins_is_forgotten(tmp_path: Path, clock: Clock) -> None:
-    engine, ray = engine_of(node("a", CPU=1), store=tmp_path)
-    (tmp_path / "request.json").write_text("{}")
-    preparation = engine.prepare(tmp_path)
-    ended(ray, tmp_path, "task 1", "cpu")
-    assert preparation.poll() == 0
+    engine, ray = prepared_engine(tmp_path)
     ray.nodes_there.append(node("b", CPU=2))
     clock.now += 1
     engine.room()

@@ -107,7 +107,7 @@ def test_case_3_killed_in_an_epoch_and_stopped_by_a_signal_the_weights_are_the_s
     store = Store(tmp_path / "results")
     downstream = next(run.id for run in plan().runs if run.kind == "downstream")
     process = begin(tmp_path)
-    wait_for(lambda: epochs_of(store, downstream) >= 1)
+    wait_for(lambda: epochs_of(store, downstream) >= 1, 90)
     os.kill(process.pid, signal.SIGINT)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -117,7 +117,7 @@ def test_case_3_killed_in_an_epoch_and_stopped_by_a_signal_the_weights_are_the_s
     assert f"goes on after epoch {saved[0].epoch} of 5" in rotbench(tmp_path, "plan", "study.toml").stdout
 
     process = begin(tmp_path)
-    wait_for(lambda: epochs_of(store, downstream) > 0)
+    wait_for(lambda: epochs_of(store, downstream) > 0, 90)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     assert rotbench(tmp_path, "run", "study.toml").returncode == 0
@@ -133,7 +133,7 @@ def test_case_3_killed_while_the_report_is_written_it_is_written_anew(tmp_path: 
     pages = {name: (undisturbed / name).read_bytes() for name in ("report.html", "results.json", "results.csv")}
     (undisturbed / "report.html").unlink()
     process = begin(tmp_path)
-    wait_for(lambda: list(undisturbed.glob(".report.html.*.partial")) or (undisturbed / "report.html").exists())
+    wait_for(lambda: list(undisturbed.glob(".report.html.*.partial")) or (undisturbed / "report.html").exists(), 90)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     assert rotbench(tmp_path, "run", "study.toml").returncode == 0

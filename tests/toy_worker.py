@@ -30,6 +30,7 @@ def main(store: Path, run_id: str, number: str) -> int:
     run = request["run"]
     end_with_parent()
     note(store / "trained.txt", run_id)
+    note(store / "threads.txt", os.environ.get("OMP_NUM_THREADS", "unset"))
     if os.environ.get("TOY_CUT") and number.partition("-")[0] == "1" and run["kind"] == "downstream":
         PowerCut(int(os.environ["TOY_CUT"])).arm()
     for parent in run["needs"]:
