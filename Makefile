@@ -8,12 +8,12 @@ READY := $(VENV)/.ready
 BROWSERS := chromium chromium-browser google-chrome google-chrome-stable
 AXE := axe-core@4.14.1
 
-.PHONY: help run test test-slow browser check manual clean
+.PHONY: help run test test-all browser check manual clean
 
 help:
 	@echo "make run        set up and run experiments.toml; the report is results/report.html"
-	@echo "make test       set up and run the tests"
-	@echo "make test-slow  also the tests that take minutes or need CIFAR-10 (see ROTBENCH_DATA in README.md)"
+	@echo "make test       set up and run the tests, about five minutes"
+	@echo "make test-all   also the exhaustive ones, about twenty minutes; CIFAR-10 where ROTBENCH_DATA names it"
 	@echo "make check      lint, formatting and types"
 	@echo "make manual     write the generated parts of plugins/README.md anew"
 	@echo "make clean      remove .venv, caches and built files; results stay"
@@ -24,8 +24,8 @@ run: $(READY)
 test: $(READY) browser
 	$(BIN)/python -m pytest
 
-test-slow: $(READY) browser
-	$(BIN)/python -m pytest -m "slow or not slow"
+test-all: $(READY) browser
+	$(BIN)/python -m pytest -m "thorough or not thorough"
 
 check: $(READY)
 	$(BIN)/ruff check

@@ -7,6 +7,7 @@ or an error is data to the templates, which escape it.
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 
 import jinja2
@@ -152,8 +153,9 @@ def dressed(*scripts: str) -> dict[str, str]:
     return {"style": style, "script": script, "script_hash": base64.b64encode(digest).decode()}
 
 
+@functools.cache
 def environment() -> jinja2.Environment:
-    """Templates in which every value is escaped and a missing name is an error."""
+    """Templates in which every value is escaped and a missing name is an error; compiled once per process."""
     made = jinja2.Environment(
         loader=jinja2.FileSystemLoader(templates_folder()),
         autoescape=True,

@@ -10,6 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+import pytest
+from _pytest.mark.structures import ParameterSet
+
 ROOT = Path(__file__).parent.parent
 
 T = TypeVar("T")
@@ -25,6 +28,16 @@ def rotbench(folder: Path, *arguments: str, **environment: str) -> subprocess.Co
         check=False,
         env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
     )
+
+
+def thorough(*values: object) -> list[ParameterSet]:
+    """Parameters of a test that ``make test-all`` alone tries."""
+    return [
+        pytest.param(*value, marks=pytest.mark.thorough)
+        if isinstance(value, tuple)
+        else pytest.param(value, marks=pytest.mark.thorough)
+        for value in values
+    ]
 
 
 def wait_for(condition: Callable[[], T], seconds: float = 60.0) -> T:

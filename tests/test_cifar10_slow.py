@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.thorough,
     pytest.mark.timeout(3600),
     pytest.mark.skipif(not os.environ.get("ROTBENCH_DATA"), reason="ROTBENCH_DATA names no folder with CIFAR-10"),
 ]

@@ -7,6 +7,7 @@ for byte as if nothing had happened.
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import random
@@ -25,8 +26,9 @@ from rotbench.checkpoint import committed_epochs, newest_checkpoint
 from rotbench.driver import Orders
 from rotbench.errors import EnvironmentLacking
 from rotbench.store import Store, verify_folder
-from tests.program import ROOT, rotbench
+from tests.program import ROOT, command, thorough
 from tests.toy_study import STUDY, toy_plan, toy_run
+from tests.toy_study import main as toy_study
 
 RESULTS = ("results.json", "results.csv", "report.html")
 
@@ -43,12 +45,23 @@ def start(folder: Path, *arguments: str, script: str = "toy_study", **environmen
     )
 
 
-def finish(folder: Path, *arguments: str, **environment: str) -> str:
-    """Run the study until it is done; returns what it said."""
+def finish_apart(folder: Path, *arguments: str, **environment: str) -> str:
+    """Run the study until it is done in a process of its own; returns what it printed."""
     process = start(folder, *arguments, **environment)
     _, error = process.communicate(timeout=120)
     assert process.returncode == 0, error.decode()
     return error.decode()
+
+
+def finish(folder: Path, *arguments: str, **environment: str) -> str:
+    """Run the study in this process until it is done; returns what it printed."""
+    printed = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(printed):
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        code = toy_study([str(folder), *arguments])
+    assert code == 0, printed.getvalue()
+    return printed.getvalue()
 
 
 def limited(folder: Path, limit: str, most: int) -> subprocess.CompletedProcess[str]:
@@ -68,13 +81,25 @@ def limited(folder: Path, limit: str, most: int) -> subprocess.CompletedProcess[
 
 
 def outcome(folder: Path) -> dict[str, bytes]:
-    return {name: (folder / name).read_bytes() for name in RESULTS}
+    """The files that a finished study leaves for people, as far as they were written."""
+    return {name: (folder / name).read_bytes() for name in RESULTS if (folder / name).exists()}
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """results.json of a study to which nothing happened; the page is made of it alone."""
     folder = tmp_path_factory.mktemp("undisturbed") / "results"
     finish(folder)
+    assert list(outcome(folder)) == ["results.json"]
+    return outcome(folder)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """Likewise with the page and the table."""
+    folder = tmp_path_factory.mktemp("whole") / "results"
+    finish(folder, TOY_PAGE="1")
+    assert list(outcome(folder)) == list(RESULTS)
     return outcome(folder)
 
 
@@ -133,8 +158,9 @@ def times_trained(folder: Path) -> Counter[str]:
 # Case 1
 
 
-def test_case_1_killed_at_fifty_random_moments_the_results_are_the_same(
-    tmp_path: Path, undisturbed: dict[str, bytes]
+@pytest.mark.parametrize("most", [6, pytest.param(50, marks=pytest.mark.thorough)])
+def test_case_1_killed_at_random_moments_the_results_are_the_same(
+    tmp_path: Path, undisturbed: dict[str, bytes], most: int
 ) -> None:
     """Driver and workers at once, as when the power fails. The seed is printed, to do the same again."""
     seed = 20
@@ -142,14 +168,14 @@ def test_case_1_killed_at_fifty_random_moments_the_results_are_the_same(
     moments = random.Random(seed)
     folder = tmp_path / "results"
     kills = rounds = 0
-    while kills < 50:
+    while kills < most:
         process = start(folder, TOY_SECONDS="0.02")
         time.sleep(moments.uniform(0.05, 1.2))
         if process.poll() is None:
             kills += 1
         kill_all(process, folder)
         rounds += 1
-        if process.returncode == 0 or (folder / "report.html").exists():
+        if process.returncode == 0 or (folder / "results.json").exists():
             # It came to an end: its results are held, and another study is begun.
             finish(folder, TOY_SECONDS="0.02")
             assert outcome(folder) == undisturbed
@@ -158,23 +184,24 @@ def test_case_1_killed_at_fifty_random_moments_the_results_are_the_same(
     finish(folder)
     assert outcome(folder) == undisturbed
     assert trained_again(folder) == []
-    assert kills == 50
+    assert kills == most
 
 
 # Case 2
 
 
-@pytest.mark.slow
-def test_case_2_the_driver_killed_at_every_operation_in_turn(tmp_path: Path) -> None:
-    """SQLite's method: the n-th operation, n = 1, 2, .. until there is none."""
+@pytest.mark.thorough
+def test_case_2_the_driver_killed_at_every_operation_in_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite's method: the n-th operation, n = 1, 2, .. until there is none; the page's among them."""
+    monkeypatch.setenv("TOY_PAGE", "1")
     assert kill_at_operations(tmp_path, step=1) > 50
 
 
-def test_case_2_the_driver_killed_at_every_ninth_operation(tmp_path: Path) -> None:
-    assert kill_at_operations(tmp_path, step=9) > 5
+def test_case_2_the_driver_killed_at_every_thirteenth_operation(tmp_path: Path) -> None:
+    assert kill_at_operations(tmp_path, step=13) > 3
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_case_2_a_worker_killed_at_every_operation_in_turn(tmp_path: Path) -> None:
     """Within a checkpoint, between its files and its manifest, in the commit of the result."""
     # Opened, synced, renamed and its folder synced: each of two files of a checkpoint and four of a result.
@@ -297,7 +324,7 @@ def damages(path: Path) -> Iterator[tuple[str, bytes]]:
     yield "a hole", bytes(len(whole))
 
 
-@pytest.mark.parametrize("name", ["state.json", "manifest.json"])
+@pytest.mark.parametrize("name", ["state.json", *thorough("manifest.json")])
 def test_cases_6_and_7_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_used(
     interrupted: Path, name: str
 ) -> None:
@@ -338,7 +365,7 @@ def test_case_8_with_all_checkpoints_damaged_the_run_begins_again(
     assert times_trained(interrupted)[f"{victim()} 1"] == 2
 
 
-@pytest.mark.parametrize("name", ["result.json", "run.json", "manifest.json", "log.txt"])
+@pytest.mark.parametrize("name", ["result.json", "manifest.json", *thorough("run.json", "log.txt")])
 def test_case_9_a_damaged_parent_is_trained_again_and_what_is_whole_is_not(
     tmp_path: Path, undisturbed: dict[str, bytes], name: str
 ) -> None:
@@ -353,19 +380,15 @@ def test_case_9_a_damaged_parent_is_trained_again_and_what_is_whole_is_not(
     assert set(attempts.values()) == {1}
 
 
-@pytest.mark.parametrize("name", ["results.json", "study.json", "report.html", "results.csv"])
-def test_case_10_torn_files_beside_the_runs_are_written_anew(
-    tmp_path: Path, undisturbed: dict[str, bytes], name: str
-) -> None:
+def test_case_10_torn_files_beside_the_runs_are_written_anew(tmp_path: Path, whole: dict[str, bytes]) -> None:
     folder = tmp_path / "results"
-    finish(folder)
+    finish(folder, TOY_PAGE="1")
     before = (folder / "trained.txt").read_bytes()
-    if name == "study.json":
-        (folder / name).unlink()  # as its message says to do
-    else:
+    for name in RESULTS:
         (folder / name).write_bytes(b"")
-    finish(folder)
-    assert outcome(folder) == undisturbed
+    (folder / "study.json").unlink()  # as its message recommends
+    finish(folder, TOY_PAGE="1")
+    assert outcome(folder) == whole
     assert (folder / "trained.txt").read_bytes() == before
 
 
@@ -456,10 +479,10 @@ def test_case_18_a_variant_that_prints_without_end_fills_no_disk(
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_case_32_one_signal_saves_at_the_end_of_the_epoch(
-    tmp_path: Path, undisturbed: dict[str, bytes], number: int, code: int
+    tmp_path: Path, whole: dict[str, bytes], number: int, code: int
 ) -> None:
     folder = tmp_path / "results"
-    process = start(folder, TOY_SECONDS="0.2")
+    process = start(folder, TOY_SECONDS="0.2", TOY_PAGE="1")
     until((folder / "events.txt").exists)
     os.kill(process.pid, number)
     _, error = process.communicate(timeout=20)
@@ -467,8 +490,8 @@ def test_case_32_one_signal_saves_at_the_end_of_the_epoch(
     assert "stopping at the end of the epoch" in error.decode()
     assert workers_of(folder) == []
     assert (folder / "report.html").exists()
-    finish(folder)
-    assert outcome(folder) == undisturbed
+    finish(folder, TOY_PAGE="1")
+    assert outcome(folder) == whole
     # Nothing at all was trained twice: what was begun was finished and saved.
     assert set(times_trained(folder).values()) == {1}
 
@@ -517,19 +540,19 @@ def test_case_34_a_store_that_is_copied_elsewhere_goes_on_there(
 @pytest.mark.parametrize(
     ("jobs", "environment"),
     [
-        ("1", {}),
-        ("3", {"PYTHONHASHSEED": "1"}),
-        ("2", {"PYTHONHASHSEED": "2", "LC_ALL": "C", "LANG": "C", "TZ": "Asia/Tokyo"}),
+        *thorough(("1", {})),
+        *thorough(("3", {"PYTHONHASHSEED": "1"})),
+        ("3", {"PYTHONHASHSEED": "2", "LC_ALL": "C", "LANG": "C", "TZ": "Asia/Tokyo"}),
     ],
 )
 def test_case_38_jobs_hash_seed_locale_and_time_zone_change_nothing(
-    tmp_path: Path, undisturbed: dict[str, bytes], jobs: str, environment: dict[str, str]
+    tmp_path: Path, whole: dict[str, bytes], jobs: str, environment: dict[str, str]
 ) -> None:
     folder = tmp_path / "results"
-    finish(folder, jobs, **environment)
-    assert outcome(folder) == undisturbed
-    finish(folder, jobs, **environment)
-    assert outcome(folder) == undisturbed
+    finish_apart(folder, jobs, TOY_PAGE="1", **environment)
+    assert outcome(folder) == whole
+    finish(folder, jobs, TOY_PAGE="1")
+    assert outcome(folder) == whole
 
 
 # Cases 12, 36, 45 and 46
@@ -554,12 +577,12 @@ def test_case_36_verify_finds_one_flipped_byte_in_any_kind_of_file_and_names_it(
                 continue  # what a worker printed is kept, and nothing relies on it
             whole = path.read_bytes()
             path.write_bytes(whole[:5] + bytes([whole[5] ^ 1]) + whole[6:])
-            done = rotbench(tmp_path, "verify")
+            done = command(tmp_path, "verify")
             assert done.returncode == 3, path
             assert str(path.relative_to(tmp_path)) in done.stderr
             path.write_bytes(whole)
             kinds += 1
-    assert rotbench(tmp_path, "verify").returncode == 0
+    assert command(tmp_path, "verify").returncode == 0
     assert kinds == 2 * 4
 
 
@@ -567,7 +590,7 @@ def test_case_45_without_a_home_and_on_a_dumb_terminal_nothing_changes(
     tmp_path: Path, undisturbed: dict[str, bytes]
 ) -> None:
     folder = tmp_path / "results"
-    finish(folder, HOME="/nonexistent", TERM="dumb", COLUMNS="3", XDG_CACHE_HOME="/nonexistent")
+    finish_apart(folder, HOME="/nonexistent", TERM="dumb", COLUMNS="3", XDG_CACHE_HOME="/nonexistent")
     assert outcome(folder) == undisturbed
 
 

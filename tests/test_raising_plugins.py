@@ -70,7 +70,7 @@ def register_freeze_policies():
 '''
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_plugin_that_raises_fails_its_own_runs_with_its_method_and_file(tmp_path: Path) -> None:
     classes = [
         TASK.format(cls=f"Task{number}", name=method, method=method, arguments=arguments, body=body)

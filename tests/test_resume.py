@@ -76,7 +76,7 @@ def plan() -> Plan:
     return make_plan(study, faults, load_registry(shipped_only=True), Path())
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "operation",
     [
@@ -126,7 +126,7 @@ def test_case_3_killed_in_an_epoch_and_stopped_by_a_signal_the_weights_are_the_s
     assert list(store.attempts.iterdir()) == []
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_case_3_killed_while_the_report_is_written_it_is_written_anew(tmp_path: Path, undisturbed: Path) -> None:
     (tmp_path / "study.toml").write_text(STUDY)
     (tmp_path / "results").symlink_to(undisturbed)

@@ -1,12 +1,14 @@
 """A study on the toy worker, in a process of its own: ``python -m tests.toy_study STORE [JOBS [small]]``.
 
-What the tests of faults kill, stop and start again. It holds the store's lock as the command line does.
+Tests of faults kill, stop and start it again. It holds the store's lock as the command line does. The page is drawn
+only where TOY_PAGE is set: it takes longer than the training, and is made of results.json alone.
 """
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rotbench.driver import Ended, Orders, report_writer, run_study
@@ -15,10 +17,11 @@ from rotbench.errors import RotbenchError
 from rotbench.plan import Plan, make_plan
 from rotbench.price import Paces
 from rotbench.registry import load_registry
+from rotbench.results import collect
 from rotbench.source import parse_source
-from rotbench.store import Store
+from rotbench.store import Store, to_json
 from rotbench.study import understand
-from rotbench.system import store_lock
+from rotbench.system import store_lock, write_durably
 from rotbench.terminal import Lines, Outlook
 
 STUDY = """
@@ -58,6 +61,15 @@ def toy_plan(text: str = STUDY) -> Plan:
     return make_plan(study, faults, load_registry(shipped_only=True), Path())
 
 
+def writer(store: Store) -> Callable[[], None]:
+    """What the command line writes of a store, or results.json alone."""
+
+    def write_json() -> None:
+        write_durably(store.folder / "results.json", to_json(collect(store)))
+
+    return report_writer(store) if os.environ.get("TOY_PAGE") else write_json
+
+
 def toy_run(folder: Path, orders: Orders, text: str = STUDY) -> Ended:
     """One command, from taking the lock to the report."""
     plan, store = toy_plan(text), Store(folder)
@@ -66,9 +78,7 @@ def toy_run(folder: Path, orders: Orders, text: str = STUDY) -> Ended:
     with store_lock(folder) as left:
         if left:
             screen.note(left)
-        return run_study(
-            plan, store, LocalEngine(toy_command, nothing), orders, screen, "rotbench run", report_writer(store)
-        )
+        return run_study(plan, store, LocalEngine(toy_command, nothing), orders, screen, "rotbench run", writer(store))
 
 
 def main(arguments: list[str]) -> int:

@@ -9,15 +9,8 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-import torch
 
 PLUGINS = Path(__file__).parents[2] / "plugins"
-
-
-@pytest.fixture(autouse=True, scope="session")
-def one_thread() -> None:
-    """Tests run side by side: threads of one that wait for those of another cost more than they bring."""
-    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -269,7 +269,7 @@ def test_a_download_with_a_wrong_checksum_is_not_kept(
     assert [entry.name for entry in tmp_path.iterdir() if entry.is_dir()] == []
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.skipif("ROTBENCH_DATA" not in os.environ, reason="needs CIFAR-10 under ROTBENCH_DATA")
 def test_real_cifar10(datasets: ModuleType) -> None:
     from rotbench.data import channel_statistics

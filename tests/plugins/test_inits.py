@@ -239,7 +239,7 @@ CLAIMS = [
 ]
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_study_of_all_inits_is_trained_and_proven(tmp_path: Path) -> None:
     (tmp_path / "study.toml").write_text(STUDY)
     done = rotbench(tmp_path, "run", "study.toml")

@@ -29,7 +29,7 @@ from rotbench.tasks import Task, chance
 from rotbench.train import fit
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.thorough,
     pytest.mark.timeout(1800),
     pytest.mark.skipif(not os.environ.get("ROTBENCH_DATA"), reason="ROTBENCH_DATA names no folder with CIFAR-10"),
 ]
