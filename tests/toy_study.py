@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rotbench.driver import Ended, Orders, report_writer, run_study
-from rotbench.engine import LocalEngine
+from rotbench.engine import ProcessEngine
 from rotbench.errors import RotbenchError
 from rotbench.plan import Plan, make_plan
 from rotbench.price import Paces
@@ -67,7 +67,7 @@ def toy_run(folder: Path, orders: Orders, text: str = STUDY) -> Ended:
         if left:
             screen.note(left)
         return run_study(
-            plan, store, LocalEngine(toy_command, nothing), orders, screen, "rotbench run", report_writer(store)
+            plan, store, ProcessEngine(toy_command, nothing), orders, screen, "rotbench run", report_writer(store)
         )
 
 
