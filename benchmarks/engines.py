@@ -42,7 +42,7 @@ ENGINES = ("local", "ray")
 def driven(engine: str, runs: int, store: Path, address: str) -> dict[str, float]:
     """Train a study in this process, and tell what that took of it. Times are seconds, memory is in MB."""
     from rotbench.driver import Orders, report_writer, run_study
-    from rotbench.engine import LocalEngine
+    from rotbench.engine import ProcessEngine
     from rotbench.store import Store
     from rotbench.system import store_lock
     from tests.test_driver import Heard
@@ -72,7 +72,7 @@ def driven(engine: str, runs: int, store: Path, address: str) -> dict[str, float
 
     with store_lock(store):
         if engine == "local":
-            train(LocalEngine(toy_command, nothing))
+            train(ProcessEngine(toy_command, nothing))
         else:
             from rotbench.ray_engine import ray_engine
 
@@ -97,7 +97,7 @@ def peak() -> float:
 
 def worker_alone(times: int) -> float:
     """Seconds of the toy trainer by itself, the median of so many."""
-    from rotbench.engine import LocalEngine
+    from rotbench.engine import ProcessEngine
     from rotbench.store import Store, run_record
     from tests.toy_study import toy_command, toy_plan
 
@@ -108,7 +108,7 @@ def worker_alone(times: int) -> float:
         for run in toy_plan(STUDY.format(runs=times)).runs:
             attempt = store.open_attempt(run.id, {"run": run_record(run), "plugins": [], "resume": None})
             began = time.perf_counter()
-            handle = LocalEngine(toy_command).start(run.id, attempt, 1)
+            handle = ProcessEngine(toy_command).start(run.id, attempt, 1)
             assert handle.process.wait() == 0
             measured.append(time.perf_counter() - began)
             handle.process.close()

@@ -52,8 +52,9 @@ from rotbench.terminal import ReaderGone, console
 
 if TYPE_CHECKING:
     from rotbench.driver import Ended
-    from rotbench.engine import Engine
+    from rotbench.engine import Engine, ProcessEngine
     from rotbench.plan import Plan
+    from rotbench.warm_engine import WarmEngine
 
 #: The first line of a shipped study, and what it says in a folder that has the schema beside the study.
 SCHEMA_LINE = "#:schema "
@@ -81,10 +82,11 @@ def cli() -> None:
 @study_command
 @click.option(
     "--engine",
-    type=click.Choice(["local", "ray"]),
+    type=click.Choice(["local", "process", "ray"]),
     default="local",
     show_default=True,
-    help="Where runs are trained: on this machine, or on a Ray cluster whose nodes share OUT.",
+    help="Where runs are trained: on this machine, by one process that loads PyTorch for all (local) or one that loads "
+    "it for each (process); or on a Ray cluster whose nodes share OUT (ray).",
 )
 @click.option(
     "--ray-address",
@@ -108,7 +110,7 @@ def run(
 ) -> None:
     """Train what STUDY asks for and is not done yet; write OUT/results.json and OUT/report.html."""
     if ray_address is not None and engine != "ray":
-        raise BadInput("--ray-address: the engine is local", "Give --engine ray too.")
+        raise BadInput(f"--ray-address: the engine is {engine}", "Give --engine ray too.")
     if dry_run:
         show_plan(invocation, measure=False, every_run=verbose, as_json=False)
         return
@@ -119,7 +121,7 @@ def run(
     plan, store = invocation.plan(), invocation.store
     resources = plan.study.resources
     orders = Orders(
-        jobs=invocation.count_jobs(resources) if engine == "local" or invocation.jobs != "auto" else None,
+        jobs=invocation.count_jobs(resources) if engine != "ray" or invocation.jobs != "auto" else None,
         device=invocation.device,
         fail_fast=fail_fast,
         retry_failed=invocation.retry_failed,
@@ -158,9 +160,19 @@ def engine_of(
 
         plugins = dict.fromkeys(reference for run in plan.everything for reference in run.plugins)
         return ray_engine(ray_address, plan.study.resources, device, store.folder, list(plugins))
-    from rotbench.engine import LocalEngine
+    return local_engine(name)
 
-    return contextlib.nullcontext(LocalEngine())
+
+def local_engine(name: str = "local") -> contextlib.AbstractContextManager[WarmEngine | ProcessEngine]:
+    """The engine that forks workers, the one that the command was given if any; or that which starts them anew."""
+    if name == "local" and sys.platform == "linux":
+        from rotbench.warm_engine import WarmEngine
+
+        given = click.get_current_context().find_object(WarmEngine)
+        return contextlib.closing(WarmEngine()) if given is None else contextlib.nullcontext(given)
+    from rotbench.engine import ProcessEngine
+
+    return contextlib.nullcontext(ProcessEngine())
 
 
 def finish(store: Store, ended: Ended, *, quiet: bool) -> None:
@@ -222,7 +234,8 @@ def show_plan(invocation: Invocation, *, measure: bool, every_run: bool, as_json
     if measure:
         from rotbench.measure import time_steps
 
-        time_steps(made, waiting, paces, invocation.device)
+        with local_engine() as launcher:
+            time_steps(made, waiting, paces, invocation.device, launcher)
     price = study_price(waiting, paces, jobs)
     without_matched = study_price([run for run in waiting if MATCHED not in run.variant], paces, jobs)
     if as_json:
@@ -467,12 +480,15 @@ def completion(shell: str) -> None:
     click.echo(made(cli, {}, "rotbench", "_ROTBENCH_COMPLETE").source())
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The program: every error is two lines and its exit code; a traceback is shown with --debug alone."""
+def main(arguments: Sequence[str] | None = None, engine: WarmEngine | None = None) -> None:
+    """The program: every error is two lines and its exit code; a traceback is shown with --debug alone.
+
+    ``engine``: trains on this machine, if several commands are to share one; it is not closed.
+    """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
     try:
-        cli.main(args=arguments, prog_name="rotbench", standalone_mode=False)
+        cli.main(args=arguments, prog_name="rotbench", standalone_mode=False, obj=engine)
     except click.exceptions.Exit as end:
         sys.exit(end.exit_code)
     except click.ClickException as error:

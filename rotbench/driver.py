@@ -49,7 +49,7 @@ STALL_SECONDS = 1800.0
 #: A worker that dies without a word is tried once more: it may have been the machine.
 MAX_ATTEMPTS = 2
 
-#: So many nodes may be lost under a run before that counts as its dying.
+#: So many nodes or servers may be lost under a run before that counts as its dying.
 MAX_LOSSES = 10
 
 
@@ -538,7 +538,7 @@ def _end(store: Store, state: _State, active: _Active, code: int, watcher: Watch
 
 def _death(code: int) -> str:
     if code == LOST:
-        return "its node was lost"
+        return "its node or server was lost"
     if code == KILLED:
         return "the worker was killed (SIGKILL: out of memory?)"
     return f"the worker died of signal {-code}" if code < 0 else f"the worker ended with code {code} and no result"

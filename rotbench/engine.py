@@ -12,8 +12,12 @@ from rotbench.system import Process, end_group, python_command, python_environme
 #: How an attempt ended that was killed, by its number as POSIX has it.
 KILLED = -9
 
-#: How an attempt ended of which nothing is known but that its machine, or what watched it there, is gone.
+#: How an attempt ended of which nothing is known but that its machine, or the process that watched it there, is gone.
 LOST = -1000
+
+#: What a worker prints, in the folder of its attempt, and what the preparation prints, in its own.
+WORKER_LOG = "worker.log"
+PREPARE_LOG = "prepare.log"
 
 
 class Handle(Protocol):
@@ -60,6 +64,19 @@ class Engine(Protocol):
         ...
 
 
+class Launcher(Protocol):
+    """How a module of rotbench is run in a process of its own."""
+
+    def launch(self, module: str, arguments: Sequence[str], log: Path, threads: int) -> Handle:
+        """Start to run the module's ``main`` with these arguments; what it prints goes to ``log``."""
+        ...
+
+
+def worker_arguments(run_id: str, attempt: Path) -> list[str]:
+    """The arguments of ``rotbench.worker`` for an attempt, from its folder."""
+    return [str(attempt.parent.parent), run_id, attempt.name.rpartition(".")[2]]
+
+
 def worker_command(store: Path, run_id: str, number: str) -> Sequence[str]:
     """The command that makes one attempt."""
     return python_command("rotbench.worker", str(store), run_id, number)
@@ -71,7 +88,7 @@ def prepare_command(folder: Path) -> Sequence[str]:
 
 
 @dataclass(frozen=True)
-class LocalHandle:
+class ProcessHandle:
     process: Process
 
     def poll(self) -> int | None:
@@ -92,8 +109,8 @@ class LocalHandle:
 
 
 @dataclass(frozen=True)
-class LocalEngine:
-    """A process an attempt, on this machine.
+class ProcessEngine:
+    """A new Python for each attempt, on this machine, which imports PyTorch itself.
 
     ``worker`` makes the command of a worker from store, run and attempt; ``preparation`` that of the preparation from
     its folder.
@@ -108,10 +125,13 @@ class LocalEngine:
     def notes(self) -> list[str]:
         return []
 
-    def prepare(self, folder: Path) -> LocalHandle:
-        return LocalHandle(start_process(self.preparation(folder), folder / "prepare.log", python_environment(1)))
+    def prepare(self, folder: Path) -> ProcessHandle:
+        return ProcessHandle(start_process(self.preparation(folder), folder / PREPARE_LOG, python_environment(1)))
 
-    def start(self, run_id: str, attempt: Path, threads: int) -> LocalHandle:
-        store, number = attempt.parent.parent, attempt.name.rpartition(".")[2]
-        command = self.worker(store, run_id, number)
-        return LocalHandle(start_process(command, attempt / "worker.log", python_environment(threads)))
+    def start(self, run_id: str, attempt: Path, threads: int) -> ProcessHandle:
+        store, run, number = worker_arguments(run_id, attempt)
+        command = self.worker(Path(store), run, number)
+        return ProcessHandle(start_process(command, attempt / WORKER_LOG, python_environment(threads)))
+
+    def launch(self, module: str, arguments: Sequence[str], log: Path, threads: int) -> ProcessHandle:
+        return ProcessHandle(start_process(python_command(module, *arguments), log, python_environment(threads)))

@@ -27,8 +27,8 @@ RESOLVED = "resolved.json"
 ROOM = 4
 
 
-def main(arguments: list[str]) -> int:
-    """Prepare; see the module's docstring for the exit code."""
+def main(arguments: list[str], began: float = 0.0) -> int:
+    """Prepare; see the module's docstring for the exit code. When the process ``began`` is noted nowhere."""
     folder = Path(arguments[0])
     end_with_parent()
     try:

@@ -19,7 +19,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 import filelock
 
@@ -191,16 +191,46 @@ class Stop:
 LOG_BYTES = 512 * 1024
 
 
-class Process(subprocess.Popen[bytes]):
-    """A process that :func:`start_process` started; ``pump`` writes what it prints to its log."""
+class KeptLog(threading.Thread):
+    """Copies what a process prints to a file: a bounded part, the beginning as it comes, the end when it ends."""
 
-    pump: threading.Thread
+    def __init__(self, log: Path) -> None:
+        """Start to copy. Raises OSError where there is no room for another thread or pipe."""
+        super().__init__(name="log", daemon=True)
+        self._reading, self.writing = os.pipe()
+        self._log = log
+        self.start()
+
+    def handed_over(self) -> None:
+        """Close this process's writing end: the copy ends once nobody else has it open."""
+        os.close(self.writing)
+
+    def run(self) -> None:
+        written, left_out, tail = 0, 0, b""
+        with contextlib.suppress(OSError, ValueError), self._log.open("ab", buffering=0) as file:
+            while chunk := os.read(self._reading, 65536):
+                room = max(0, LOG_BYTES - written)
+                file.write(chunk[:room])
+                written += len(chunk[:room])
+                tail += chunk[room:]
+                left_out += max(0, len(tail) - LOG_BYTES)
+                tail = tail[-LOG_BYTES:]
+            if left_out:
+                file.write(f"\n.. {left_out:,} bytes are left out ..\n".encode())
+            file.write(tail)
+        os.close(self._reading)
+
+
+class Process(subprocess.Popen[bytes]):
+    """A process that :func:`start_process` started; ``log`` keeps what it prints."""
+
+    log: KeptLog
 
     def close(self) -> None:
         """Close the pipe on which the process watches for its parent's end, and let its log be written out."""
         if self.stdin is not None:
             self.stdin.close()
-        self.pump.join(timeout=2.0)
+        self.log.join(timeout=2.0)
 
 
 def start_process(command: Sequence[str], log: Path, environment: Mapping[str, str]) -> Process:
@@ -209,37 +239,20 @@ def start_process(command: Sequence[str], log: Path, environment: Mapping[str, s
     Its standard input is a pipe from this process: when that ends, for whatever reason, :func:`end_with_parent` in
     the child sees the end of the pipe.
     """
-    process = Process(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env={**os.environ, **environment},
-        start_new_session=True,
-    )
-    process.pump = threading.Thread(target=_keep_log, args=(process, log), name="log", daemon=True)
-    process.pump.start()
+    kept = KeptLog(log)
+    try:
+        process = Process(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=kept.writing,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **environment},
+            start_new_session=True,
+        )
+    finally:
+        kept.handed_over()
+    process.log = kept
     return process
-
-
-def _keep_log(process: Process, log: Path) -> None:
-    """Copy what a process prints: the beginning as it comes, the end when it ends."""
-    stream = process.stdout
-    if stream is None:
-        return
-    written, left_out, tail = 0, 0, b""
-    with contextlib.suppress(OSError, ValueError), log.open("ab", buffering=0) as file:
-        while chunk := os.read(stream.fileno(), 65536):
-            room = max(0, LOG_BYTES - written)
-            file.write(chunk[:room])
-            written += len(chunk[:room])
-            tail += chunk[room:]
-            left_out += max(0, len(tail) - LOG_BYTES)
-            tail = tail[-LOG_BYTES:]
-        if left_out:
-            file.write(f"\n.. {left_out:,} bytes are left out ..\n".encode())
-        file.write(tail)
-    stream.close()
 
 
 def python_command(module: str, *arguments: str) -> list[str]:
@@ -263,8 +276,19 @@ def python_environment(threads: int) -> dict[str, str]:
     return environment
 
 
-def end_group(process: Process, *, grace_seconds: float = 2.0) -> None:
-    """End a process that :func:`start_process` started, and all that it started."""
+class Leader(Protocol):
+    """A process that leads a group of its own."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def wait(self, timeout: float) -> int:
+        """The exit code. Raises :class:`subprocess.TimeoutExpired` after so many seconds."""
+        ...
+
+
+def end_group(process: Leader, *, grace_seconds: float = 2.0) -> None:
+    """End a process that leads a group, and all that it started."""
     for number, wait in ((signal.SIGTERM, grace_seconds), (signal.SIGKILL, 10.0)):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, number)

@@ -22,7 +22,7 @@ from rotbench.spoken import scored
 from rotbench.store import attempt_folder, commit, leave_error, to_json
 from rotbench.system import end_with_parent
 
-#: When this process began, but for the start of Python itself.
+#: When this process began, but for the start of Python itself, if it is one of its own.
 BEGAN = time.monotonic()
 
 
@@ -63,8 +63,8 @@ def log_line(row: Mapping[str, float | None], epochs: int, score_name: str) -> s
     return f"epoch {row['epoch']}/{epochs}{''.join(parts)}  lr {row['lr']:.3g}  {row['seconds']:.1f} s"
 
 
-def main(arguments: list[str]) -> int:
-    """Make one attempt; see the module's docstring for the exit code."""
+def main(arguments: list[str], began: float = BEGAN) -> int:
+    """Make one attempt; see the module's docstring for the exit code. ``began``: when the process did."""
     store, run_id, number = arguments
     end_with_parent()
     attempt = attempt_folder(Path(store), run_id, number)
@@ -85,7 +85,7 @@ def main(arguments: list[str]) -> int:
             schedule = Schedule(attempt, request["run"]["id"], request.get("checkpoint_share", CHECKPOINT_SHARE))
             made, files = perform(request, Path(store), progress.report, progress.resumed, schedule)
             result.update(made)
-        commit_result(attempt, request, result, files, progress)
+        commit_result(attempt, request, result, files, progress, began)
     except Stopped:
         return EXIT_STOPPED
     except RotbenchError as error:
@@ -98,19 +98,24 @@ def main(arguments: list[str]) -> int:
             "history": progress.rows,
         }
         progress.lines.append(f"failed: {result['error']}")
-        commit_result(attempt, request, result, {}, progress)
+        commit_result(attempt, request, result, {}, progress, began)
     return 0
 
 
 def commit_result(
-    attempt: Path, request: Mapping[str, Any], result: Mapping[str, Any], files: Mapping[str, bytes], progress: Progress
+    attempt: Path,
+    request: Mapping[str, Any],
+    result: Mapping[str, Any],
+    files: Mapping[str, bytes],
+    progress: Progress,
+    began: float,
 ) -> None:
     """Commit what came of an attempt together with what was asked for and the log."""
     everything = {
         **files,
         "run.json": to_json(request["run"]),
         "result.json": to_json(
-            {**result, "worker_seconds": time.monotonic() - BEGAN, "seconds_shared_by": most_company(attempt)}
+            {**result, "worker_seconds": time.monotonic() - began, "seconds_shared_by": most_company(attempt)}
         ),
         "log.txt": "".join(f"{line}\n" for line in progress.lines).encode(),
     }

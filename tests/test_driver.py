@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from rotbench.driver import MAX_ATTEMPTS, MAX_LOSSES, Ended, Orders, check_store, report_writer, run_study
-from rotbench.engine import LOST, Handle, LocalEngine
+from rotbench.engine import LOST, Handle, ProcessEngine
 from rotbench.errors import BadInput, EnvironmentLacking
 from rotbench.plan import Plan, Run, make_plan
 from rotbench.registry import load_registry
@@ -34,7 +34,7 @@ freeze = ["none", "below"]
 """
 
 
-ENGINE = LocalEngine(toy_command, nothing)
+ENGINE = ProcessEngine(toy_command, nothing)
 
 
 class Heard:
@@ -203,11 +203,13 @@ def test_an_attempt_that_is_never_begun_is_asked_for_again_and_is_no_try(store: 
 def test_a_lost_node_is_no_try_but_not_for_ever(store: Store, tmp_path: Path) -> None:
     ended, _, notes = drive_unlucky(store, [LOST, LOST, LOST, 9])
     assert ended.done == 1
-    assert notes == ["its node was lost; tried again"] * 3 + ["the worker ended with code 9 and no result; tried again"]
+    assert notes == ["its node or server was lost; tried again"] * 3 + [
+        "the worker ended with code 9 and no result; tried again"
+    ]
     ended, _, notes = drive_unlucky(Store(tmp_path / "never"), [LOST] * 100)
     assert (ended.done, ended.failed) == (0, 1)
     assert len(notes) == MAX_LOSSES + MAX_ATTEMPTS - 1
-    assert collect(Store(tmp_path / "never"))["runs"][0]["error"] == "its node was lost, 12 times"
+    assert collect(Store(tmp_path / "never"))["runs"][0]["error"] == "its node or server was lost, 12 times"
 
 
 def test_what_is_handed_out_and_never_begun_is_not_the_runs_fault(

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from rotbench.driver import Orders, report_writer, run_study
-from rotbench.engine import LocalEngine
+from rotbench.engine import ProcessEngine
 from rotbench.plan import make_plan
 from rotbench.price import Paces
 from rotbench.proof import Unproven, label_proof
@@ -235,7 +235,7 @@ def test_a_mistake_of_the_trainer_itself_fails_the_run(
     made, store = make_plan(study, faults, load_registry(shipped_only=True), Path()), Store(tmp_path / "results")
     store.create()
     screen = Lines(made.runs, Outlook(made.runs, Paces(), 1), quiet=True)
-    ended = run_study(made, store, LocalEngine(mistaken_command), Orders(jobs=1), screen, "x", report_writer(store))
+    ended = run_study(made, store, ProcessEngine(mistaken_command), Orders(jobs=1), screen, "x", report_writer(store))
     assert (ended.done, ended.failed) == (0, 1)
     (run,) = json.loads((store.folder / "results.json").read_text())["runs"]
     assert run["error"].startswith(words), run["error"]

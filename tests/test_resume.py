@@ -16,7 +16,7 @@ import pytest
 from rotbench.attempt import snapshot_if_there
 from rotbench.checkpoint import committed_epochs
 from rotbench.driver import Orders, report_writer, run_study
-from rotbench.engine import LocalEngine
+from rotbench.engine import ProcessEngine
 from rotbench.plan import Plan, make_plan
 from rotbench.price import Paces
 from rotbench.registry import load_registry
@@ -93,7 +93,7 @@ def test_case_3_a_worker_that_is_killed_in_a_checkpoint_goes_on_from_the_one_bef
     store.create()
     screen = Lines(made.runs, Outlook(made.runs, Paces(), 1), quiet=True)
     orders = Orders(jobs=1, checkpoint_share=1e9)  # a checkpoint after every epoch
-    ended = run_study(made, store, LocalEngine(killed_command), orders, screen, "x", report_writer(store))
+    ended = run_study(made, store, ProcessEngine(killed_command), orders, screen, "x", report_writer(store))
     assert (ended.done, ended.failed) == (2, 0)
     assert weights(store.folder) == weights(undisturbed)
     assert told(store.folder) == told(undisturbed)

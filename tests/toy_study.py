@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rotbench.driver import Ended, Orders, report_writer, run_study
-from rotbench.engine import LocalEngine
+from rotbench.engine import ProcessEngine
 from rotbench.errors import RotbenchError
 from rotbench.plan import Plan, make_plan
 from rotbench.price import Paces
@@ -78,7 +78,9 @@ def toy_run(folder: Path, orders: Orders, text: str = STUDY) -> Ended:
     with store_lock(folder) as left:
         if left:
             screen.note(left)
-        return run_study(plan, store, LocalEngine(toy_command, nothing), orders, screen, "rotbench run", writer(store))
+        return run_study(
+            plan, store, ProcessEngine(toy_command, nothing), orders, screen, "rotbench run", writer(store)
+        )
 
 
 def main(arguments: list[str]) -> int:
