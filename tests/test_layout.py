@@ -119,6 +119,7 @@ ORDER = [
     "distortions",
     "schedule",
     "tasks",
+    "scoring",
     "feed",
     "proof",
     "optimizer",
