@@ -30,7 +30,7 @@ def load_results(place: str | Path) -> pd.DataFrame:
     ``epoch``                   from 1
     ``train_loss``, ..          ``train_accuracy``, ``test_loss``, ``test_accuracy``, ``validation_loss``,
                                 ``validation_accuracy``: means over images, accuracies as fractions (of a pretext run
-                                its score); NaN where nothing was measured
+                                its score on one view of each image); NaN where nothing was measured
     ``lr``, ``seconds``         the learning rate at the epoch's end; how long the epoch took
     ==========================  ====================================================================================
 

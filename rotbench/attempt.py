@@ -126,6 +126,7 @@ def perform(
     }
     if record["kind"] == "pretext":
         examples, classes = min(EVALUATION_BATCH, len(loaded.counted.test.labels)), len(loaded.counted.test.classes)
+        provenance["views_per_image"] = trained.views_per_image
         provenance["chance"] = chance(ready.task, examples=examples, classes=classes)
     made = {
         **_measured(trained),
@@ -273,7 +274,10 @@ def _measured(trained: Trained) -> dict[str, Any]:
     scored = [name for name in SCORES if name in last]
     return {
         "history": list(trained.history),
-        "final": {name: last[name] for name in scored},
+        "final": {
+            **{name: last[name] for name in scored},
+            **({} if trained.score_all_views is None else {"score_all_views": trained.score_all_views}),
+        },
         "train_seconds": sum(row["seconds"] or 0.0 for row in trained.history),
         "images_per_second": trained.images_per_second,
         "versions": {

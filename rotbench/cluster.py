@@ -147,7 +147,7 @@ def require_fit_nodes(ray: Any, store: Path, files: Mapping[str, str]) -> frozen
 
 
 def files_of(plugins: Sequence[PluginReference]) -> dict[str, str]:
-    """The files of plugins, with their hashes."""
+    """The files of plugins, with the identities of their code."""
     return {ref.location: ref.sha256 for ref in plugins if Path(ref.location).is_absolute()}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,6 +10,7 @@ from rotbench import __version__
 from rotbench.entry import Entry, PluginUsed
 from rotbench.findings import Finding
 from rotbench.imprints import Likeness, likenesses
+from rotbench.plugin_file import read_plugin_file
 from rotbench.resources import plugins_folder
 from rotbench.spoken import counted
 from rotbench.wording import enumerated
@@ -81,8 +81,8 @@ def _came_out_alike(entry: Entry, likeness: Likeness, others: str, *, same_study
 
 
 def shipped_plugins() -> frozenset[str]:
-    """The hashes of the plugin files that ship with this rotbench."""
-    return frozenset(hashlib.sha256(path.read_bytes()).hexdigest() for path in plugins_folder().glob("*.py"))
+    """The identities of the plugin files that ship with this rotbench."""
+    return frozenset(read_plugin_file(path).sha256 for path in plugins_folder().glob("*.py"))
 
 
 def plugin_findings(entries: Sequence[Entry], shipped: frozenset[str]) -> tuple[list[list[Finding]], list[str]]:

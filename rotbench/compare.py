@@ -17,7 +17,7 @@ import numpy as np
 from rotbench import comparability
 from rotbench.comparability import Known
 from rotbench.contrast import Contrast, ImagePair, Variant, VariantSummary, contrast, judge
-from rotbench.curve import scored_part, seed_curves
+from rotbench.curve import final_score, scored_part, seed_curves
 from rotbench.inference import MARGIN, binomial_standard_error, mean_interval
 from rotbench.interaction import interactions
 from rotbench.partner import MATCHED, matches, pair_up
@@ -40,7 +40,7 @@ def finished(run: Run) -> bool:
     final = run["final"]
     if run["status"] != "done" or run["diverged"] or final is None:
         return False
-    return final["test_accuracy"] is not None and math.isfinite(final["test_accuracy"])
+    return final["test_accuracy"] is not None and math.isfinite(final_score(run))
 
 
 def by_variant(runs: Sequence[Run], kind: str) -> list[tuple[Variant, list[Run]]]:
@@ -61,9 +61,7 @@ def summarise(
         by_seed.setdefault(run["seed"], []).append(run)
     by_seed = {seed: group for seed, group in by_seed.items() if len(group) >= repeats}
     done = [run for group in by_seed.values() for run in group]
-    accuracies = {
-        seed: float(np.mean([run["final"]["test_accuracy"] for run in group])) for seed, group in by_seed.items()
-    }
+    accuracies = {seed: float(np.mean([final_score(run) for run in group])) for seed, group in by_seed.items()}
     validations = [run["final"].get("validation_accuracy") for run in done]
     first = [run["history"][0]["test_accuracy"] for run in done if run["history"]]
     trainable = {run["provenance"]["freeze"]["trainable_parameters"] for run in done if "freeze" in run["provenance"]}
@@ -80,7 +78,7 @@ def summarise(
         estimate=estimate,
         accuracies=accuracies,
         spread_between=float(np.std(list(accuracies.values()), ddof=1)) if len(accuracies) > 1 else None,
-        spread_within=_within([[run["final"]["test_accuracy"] for run in group] for group in by_seed.values()]),
+        spread_within=_within([[final_score(run) for run in group] for group in by_seed.values()]),
         validation=float(np.mean(validations)) if validations and None not in validations else None,
         first_epoch=float(np.mean(first)) if first and None not in first else None,
         trainable_parameters=trainable.pop() if len(trainable) == 1 else None,
@@ -185,7 +183,7 @@ def _with_components(
     sides = []
     for side in (item.variant, item.baseline):
         done = [run for run in runs_of.get(as_written(side), ()) if finished(run)]
-        sides.append({(run["seed"], run.get("repeat", 0)): run["final"]["test_accuracy"] for run in done})
+        sides.append({(run["seed"], run.get("repeat", 0)): final_score(run) for run in done})
     by_seed: dict[int, list[float]] = {}
     for place in sorted(sides[0].keys() & sides[1].keys()):
         if place[0] in item.differences:

@@ -1,12 +1,33 @@
-"""Accuracy by epoch: the curve of each seed, the mean of its repeats."""
+"""Accuracy by epoch, the curve of each seed as the mean of its repeats; and the score after the last epoch."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 Run = dict[str, Any]
+
+
+def final_score(run: Run) -> float:
+    """The score of a finished run on the test images after its last epoch; of a pretext run on all views of each.
+
+    The curve of a pretext run has one view of each image. Runs of earlier versions have all views at every epoch.
+    """
+    final = run["final"]
+    score = final.get("score_all_views")
+    return float(final["test_accuracy"] if score is None else score)
+
+
+def views_per_image(runs: Sequence[Run]) -> int:
+    """Views of each test image in the final score of pretext runs whose curves have one of them; else 1."""
+    return max((run["provenance"].get("views_per_image") or 1 for run in runs), default=1)
+
+
+def views_words(views: Collection[int]) -> str:
+    """Numbers of views in words: ``all 4 views of each test image``."""
+    several = {count for count in views if count > 1}
+    return f"all {several.pop()} views of each test image" if len(several) == 1 else "all views of each test image"
 
 
 def scored_part(runs: Sequence[Run]) -> str:

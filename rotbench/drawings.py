@@ -8,7 +8,7 @@ from typing import Any
 from rotbench import canvas, compare, figures, inference, sweep, trends
 from rotbench.compare import Results, as_written
 from rotbench.contrast import Contrast, Variant, VariantSummary
-from rotbench.curve import scored_part
+from rotbench.curve import final_score, scored_part, views_per_image, views_words
 from rotbench.partner import MATCHED, filled, matches_all
 from rotbench.probes import probe_rows
 from rotbench.transfer import transfers
@@ -243,7 +243,9 @@ def pretext_panels(results: Results, styles: Mapping[str, int]) -> list[figures.
         lines = seed_lines(runs, f"{part}_accuracy")
         if not lines:
             continue
-        panels.setdefault(score, []).append(figures.Series(f"p{place}", str(name), own[as_written(variant)], lines))
+        end, words = _end(runs) if part == "test" else (None, "")
+        series = figures.Series(f"p{place}", str(name), own[as_written(variant)], lines, end, words)
+        panels.setdefault(score, []).append(series)
         if about.get("chance") is not None:
             levels.setdefault(score, {}).setdefault(about["chance"], []).append(str(name))
     return [
@@ -256,6 +258,13 @@ def pretext_panels(results: Results, styles: Mapping[str, int]) -> list[figures.
         )
         for score, series in panels.items()
     ]
+
+
+def _end(runs: Sequence[compare.Run]) -> tuple[inference.Estimate | None, str]:
+    """The final score of pretext runs and what it is of, where their curves have one of several views of an image."""
+    done = [run for run in runs if compare.finished(run)]
+    views = views_per_image(done)
+    return (inference.mean_interval(list(map(final_score, done))), views_words({views})) if views > 1 else (None, "")
 
 
 def transfer_panels(results: Results, styles: Mapping[str, int], keys: Mapping[str, str]) -> list[figures.CloudPanel]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from rotbench.data import augment, augmentation_draws, epoch_batches, normalise, to_unit, updates_per_epoch
+from rotbench.scoring import Batch, one_view_each, show_each_image, view_ranks
 from rotbench.streams import generator
 from rotbench.tasks import Targets, Task
 
@@ -50,7 +51,7 @@ class Feed:
         """Whether a training image is the same view at every epoch: classification without augmentation."""
         return not self.augment and self.task.is_classification
 
-    def training_batches(self, epoch: int, maps: Tensor | None = None) -> Iterator[tuple[Tensor, Targets]]:
+    def training_batches(self, epoch: int, maps: Tensor | None = None) -> Iterator[Batch]:
         """The ``updates`` batches of an epoch: views, normalised float32 (M, 3, h, w), and the task's targets.
 
         ``maps``: (K, C, h, w), of a feed that is constant what the first stages of a network make of the images of
@@ -85,14 +86,29 @@ class Feed:
             views, targets = self.task.make_batch(to_unit(images), source, self.labels[index], index)
             yield self._prepared(views), targets
 
-    def test_batches(self) -> Iterator[tuple[Tensor, Targets]]:
-        """What the test images are scored on, without augmentation; the same batches at every epoch."""
-        index = torch.arange(len(self.test_pixels), device=self.test_pixels.device)
-        return self._scored(self.test_pixels, self.test_labels, index, "evaluation")
+    def test_batches(self) -> Iterator[Batch]:
+        """What the test images are scored on every epoch: one view of each, without augmentation.
 
-    def validation_batches(self) -> Iterator[tuple[Tensor, Targets]]:
-        """What the validation images are scored on, likewise."""
-        return self._scored(self.pixels, self.labels, self.validation, "validation")
+        The batches are the same at every epoch. A task whose batches do not show each image once is scored on all of
+        them, see :mod:`rotbench.scoring`.
+        """
+        for batches, ranks in self._test_images():
+            yield from self._ready(one_view_each(batches, ranks))
+
+    def every_test_view(self) -> Iterator[Batch]:
+        """All views of the test images, which are scored on after the last epoch."""
+        for batches, _ in self._test_images():
+            yield from self._ready(batches)
+
+    def views_per_image(self) -> int:
+        """How many views of a test image there are where :meth:`test_batches` has one of them; else 1."""
+        several = (len(batches) for batches, ranks in self._test_images() if show_each_image(batches, len(ranks)))
+        return next(several, 1)
+
+    def validation_batches(self) -> Iterator[Batch]:
+        """What the validation images are scored on every epoch, likewise."""
+        for batches, ranks in self._evaluated(self.pixels, self.labels, self.validation, "validation"):
+            yield from self._ready(one_view_each(batches, ranks))
 
     def shown_batch(self, count: int) -> tuple[Tensor, Tensor, Targets]:
         """What the task makes of ``count`` test images from all over the set: views in [0, 1], normalised, targets."""
@@ -117,11 +133,23 @@ class Feed:
         for _, position in epoch_batches(count, EVALUATION_BATCH, updates, self.seed, "calibration", 0):
             yield self._prepared(to_unit(self.pixels[self.subset[position.to(self.pixels.device)]]))
 
-    def _scored(self, pixels: Tensor, labels: Tensor, index: Tensor, purpose: str) -> Iterator[tuple[Tensor, Targets]]:
-        for batch, chosen in enumerate(torch.split(index, EVALUATION_BATCH)):
+    def _test_images(self) -> Iterator[tuple[Sequence[Batch], Tensor]]:
+        index = torch.arange(len(self.test_pixels), device=self.test_pixels.device)
+        return self._evaluated(self.test_pixels, self.test_labels, index, "evaluation")
+
+    def _evaluated(
+        self, pixels: Tensor, labels: Tensor, index: Tensor, purpose: str
+    ) -> Iterator[tuple[Sequence[Batch], Tensor]]:
+        """What the task makes of :data:`EVALUATION_BATCH` images at a time, and their ranks in the whole set."""
+        ranks = torch.split(view_ranks(labels[index].cpu()), EVALUATION_BATCH)
+        for batch, (chosen, own) in enumerate(zip(torch.split(index, EVALUATION_BATCH), ranks, strict=True)):
             source = generator(self.seed, purpose, self.name, batch)
-            for views, targets in self.task.evaluation_batches(to_unit(pixels[chosen]), source, labels[chosen], chosen):
-                yield self._prepared(views), targets
+            made = self.task.evaluation_batches(to_unit(pixels[chosen]), source, labels[chosen], chosen)
+            yield list(made), own
+
+    def _ready(self, batches: Sequence[Batch]) -> Iterator[Batch]:
+        for views, targets in batches:
+            yield self._prepared(views), targets
 
     def _prepared(self, views: Tensor) -> Tensor:
         return normalise(views, self.mean, self.std).contiguous(memory_format=torch.channels_last)

@@ -64,12 +64,17 @@ class Line:
 
 @dataclass(frozen=True)
 class Series:
-    """The curves of one variant; ``style`` chooses colour, dash and marker, ``key`` its ids."""
+    """The curves of one variant; ``style`` chooses colour, dash and marker, ``key`` its ids.
+
+    ``end``, a mark of its own, is measured after the last epoch in another way than the curve, as ``end_words`` says.
+    """
 
     key: str
     label: str
     style: int
     lines: tuple[Line, ...]
+    end: Estimate | None = None
+    end_words: str = ""
 
     @functools.cached_property
     def mean(self) -> list[Estimate]:
@@ -227,6 +232,10 @@ def _curve_panel(axes: Axes, panel: Panel, seeds: bool, bands: bool, titles: dic
         if bands:
             main.set(marker=marker_of(series.style), markersize=3.5, markevery=((len(mean) - 1) % every, every))
         titles[gid] = f"{series.label}, mean of {mean[-1].n}, {said(means[-1])} at epoch {len(mean)}"
+        if series.end is not None:
+            gid, at = f"{series.key}-end", said(series.end.mean)
+            axes.plot(places[-1:], [series.end.mean], "D", color=colour, markersize=6, fillstyle="none", gid=gid)
+            titles[gid] = f"{series.label}, mean of {series.end.n}, {series.end_words}, {at} at epoch {len(mean)}"
         if bands and mean[0].n > 1:
             gid = f"{series.key}-band"
             lows, highs = zip(*(point.interval or (point.mean, point.mean) for point in mean), strict=True)
@@ -238,6 +247,7 @@ def _scale(axes: Axes, panels: Sequence[Panel], seeds: bool) -> None:
     """Limits from what was measured: the band of two seeds may be wider than all of it."""
     values = [level for panel in panels for level, _ in panel.levels]
     for series in (series for panel in panels for series in panel.series):
+        values += [series.end.mean] if series.end is not None else []
         if seeds:
             values += [value for line in series.lines for value in line.values]
             continue
@@ -302,7 +312,7 @@ def _direct_labels(axes: Axes, panel: Panel) -> None:
         told = axes.annotate(
             series.label,
             (x, y),
-            xytext=(18 if moved else 6, at),
+            xytext=(18 if moved else 6 if series.end is None else 9, at),
             textcoords=("offset points", "data"),
             va="center",
             fontsize=8,

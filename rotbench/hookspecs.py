@@ -105,7 +105,12 @@ class PretextTask(Protocol):
     def evaluation_batches(
         self, images: Tensor, generator: Generator, *, labels: Tensor, index: Tensor
     ) -> Iterable[tuple[Tensor, Tensor | tuple[Tensor, ...]]]:
-        """What one batch of test images is scored on; the same at every epoch."""
+        """What one batch of test images is scored on; the same at every epoch.
+
+        Several batches of as many views as there are images are taken to show each image once each, in the order of
+        the images. Every epoch then scores one view of each image, after the last epoch all of them once. Anything
+        else is scored whole at every epoch.
+        """
         ...
 
     def relabel(self, labels: Tensor, generator: Generator) -> Tensor:

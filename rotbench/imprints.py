@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rotbench.compare import Results, Run, finished
+from rotbench.curve import final_score
 from rotbench.partner import alike
 from rotbench.recipe import Value, kept, moved_between, part, values_of
 from rotbench.wording import enumerated, percent, some_runs, variant_and_seed, variant_labels
@@ -135,7 +136,7 @@ def _made(run: Run, values: Mapping[str, Value]) -> dict[str, Value]:
     rates = [entry.get("lr") for entry in run["history"]]
     if None not in rates:
         made["learning rate by epoch"] = Value(rates, "one")
-    score = run["final"]["test_accuracy"]
+    score = final_score(run)
     made["final score"] = Value(score, percent(score, 2) if run["kind"] == "downstream" else f"{score:.4f}")
     return made
 

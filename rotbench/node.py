@@ -23,7 +23,9 @@ from typing import Any
 
 from rotbench import __version__
 from rotbench.engine import LOST
+from rotbench.errors import BadInput
 from rotbench.plan import RESULTS_VERSION
+from rotbench.plugin_file import read_plugin_file
 from rotbench.store import SEEN, attempt_folder
 from rotbench.system import end_group, python_command, python_environment, start_process
 
@@ -148,11 +150,19 @@ def inspect(store: str, token: str) -> Inspected:
     try:
         files = json.loads(probe.read_bytes())
         sees = True
-        lacks = [path for path, sha256 in files.items() if _sha256(Path(path)) != sha256]
+        lacks = [path for path, sha256 in files.items() if _identity(Path(path)) != sha256]
         answer(store)
     except OSError as error:
         refused = str(error)
     return Inspected(name, sees, refused, tuple(lacks), versions())
+
+
+def _identity(path: Path) -> str:
+    """The identity of a plugin file, its helper modules included; empty if one of them cannot be read."""
+    try:
+        return read_plugin_file(path).sha256
+    except (OSError, BadInput):
+        return ""
 
 
 def _sha256(path: Path) -> str:

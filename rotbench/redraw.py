@@ -53,6 +53,7 @@ class _Entry(_Shape):
 
 class _Final(_Shape):
     test_accuracy: float | None
+    score_all_views: float | None = None  # of a pretext run; earlier versions have none
     validation_accuracy: float | None = None
 
 

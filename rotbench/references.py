@@ -12,6 +12,7 @@ from typing import Any
 
 from rotbench.compare import Results, as_written, by_variant, finished
 from rotbench.contrast import VariantSummary
+from rotbench.curve import final_score
 from rotbench.inference import prediction_interval
 from rotbench.partner import matches_all
 from rotbench.wording import percent
@@ -54,7 +55,7 @@ def reference_rows(
             ]
         else:
             measured = [
-                (f"pretext {variant['pretext']}", [run["final"]["test_accuracy"] for run in runs if finished(run)])
+                (f"pretext {variant['pretext']}", [final_score(run) for run in runs if finished(run)])
                 for variant, runs in pretexts
                 if variant["pretext"] == reference.get("pretext")
             ]

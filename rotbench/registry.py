@@ -15,7 +15,6 @@ import json
 import signal
 import sys
 import threading
-import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from rotbench.contract import HOOKS, Kind, problem
 from rotbench.errors import BadInput, Fault, RotbenchError
 from rotbench.hookspecs import PROJECT, Hooks
 from rotbench.options import check_table, field_names
+from rotbench.plugin_file import PluginFile, read_plugin_file
 from rotbench.resources import plugins_folder
 from rotbench.source import StudyPath, quoted, suggestion
 
@@ -138,16 +138,19 @@ def _load_all(files: Sequence[tuple[Path, str]], shipped_only: bool) -> Registry
     seen: set[str] = set()
     for path, origin in files:
         try:
-            code = path.read_bytes()
+            file = read_plugin_file(path)
         except OSError as error:
             unavailable.append(Unavailable(origin, str(path), f"cannot be read: {error.strerror}"))
             continue
-        sha256 = hashlib.sha256(code).hexdigest()
+        except BadInput as error:
+            unavailable.append(Unavailable(origin, str(path), error.what))
+            continue
+        sha256 = file.sha256
         # In a clone the folder beside the study is the shipped one, and a copy of a shipped file is no second plugin.
         if str(path.resolve()) in seen or sha256 in seen:
             continue
         seen |= {str(path.resolve()), sha256}
-        _collect(_file_classes(path, code, sha256), origin, str(path.resolve()), sha256, "", plugins, unavailable)
+        _collect(_file_classes(file), origin, str(path.resolve()), sha256, "", plugins, unavailable)
     if not shipped_only:
         for entry in importlib.metadata.entry_points(group=PROJECT):
             package = f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.value
@@ -160,10 +163,12 @@ def _load_all(files: Sequence[tuple[Path, str]], shipped_only: bool) -> Registry
 def load_plugin(reference: PluginReference) -> type:
     """Load one plugin class again, in a worker. Raises :class:`BadInput` where its code is no longer the same."""
     path = Path(reference.location)
+    classes: Iterator[tuple[Kind, type]] = iter(())
     if path.suffix == ".py":
-        code = path.read_bytes()
-        sha256 = hashlib.sha256(code).hexdigest()
-        classes = _file_classes(path, code, sha256)
+        sha256 = ""
+        with contextlib.suppress(BadInput):  # a helper module that was there when the study began is gone
+            file = read_plugin_file(path)
+            sha256, classes = file.sha256, _file_classes(file)
     else:
         entry = importlib.metadata.EntryPoint(reference.name, reference.location, PROJECT)
         classes = iter(list(_entry_classes(entry)))  # imported now, since the hash is that of what was imported
@@ -247,18 +252,8 @@ def _time_limit(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def _file_classes(path: Path, code: bytes, sha256: str) -> Iterator[tuple[Kind, type]]:
-    # Executed from the bytes that were hashed, so that the hash is the hash of what runs; no __pycache__ is written
-    # beside somebody's study. Dataclasses look their module up in sys.modules while it is being executed.
-    module = types.ModuleType(f"rotbench_plugin_{path.stem}_{sha256[:8]}")
-    module.__file__ = str(path)
-    sys.modules[module.__name__] = module
-    try:
-        exec(compile(code, path, "exec"), module.__dict__)  # noqa: S102  running plugin files is what this is for
-    except BaseException:
-        del sys.modules[module.__name__]
-        raise
-    yield from _hook_classes(module, path.name)
+def _file_classes(file: PluginFile) -> Iterator[tuple[Kind, type]]:
+    yield from _hook_classes(file.execute(), file.path.name)
 
 
 def _entry_classes(entry: importlib.metadata.EntryPoint) -> Iterator[tuple[Kind, type]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -11,7 +11,7 @@ import pandas as pd
 from rotbench import compare, figures, inference, recipe
 from rotbench.compare import Results, Run, as_written
 from rotbench.contrast import Contrast, VariantSummary
-from rotbench.curve import scored_part
+from rotbench.curve import final_score, scored_part, views_per_image, views_words
 from rotbench.partner import MATCHED, matches_all
 from rotbench.saving import middle
 from rotbench.transfer import transfers
@@ -83,6 +83,7 @@ class PretextRow:
     planned: int
     estimate: inference.Estimate | None
     chance: float | None
+    views: int  # of each test image, of which the curve has one; 1 where it has all
     uses_labels: bool
     notice: str
     shown: Run | None  # the run that has pictures, or says why it has none
@@ -104,12 +105,17 @@ class CurveColumn:
 
 @dataclass(frozen=True)
 class CurveTable:
-    """What a figure of curves shows, as numbers: a row an epoch; ``places`` says what the places are, if not epochs."""
+    """What a figure of curves shows, as numbers: a row an epoch; ``places`` says what the places are, if not epochs.
+
+    ``ends``, one a column or none at all, are marks of their own after the last epoch, of what ``end_words`` says.
+    """
 
     figure: str
     title: str
     places: str
     columns: tuple[CurveColumn, ...]
+    ends: tuple[float | None, ...] = ()
+    end_words: str = ""
 
     @property
     def rows(self) -> list[tuple[float | None, ...]]:
@@ -190,7 +196,7 @@ def pretext_rows(results: Results) -> list[PretextRow]:
     rows = []
     for variant, runs in compare.by_variant(results["runs"], "pretext"):
         about = results["study"]["pretexts"].get(variant["pretext"], {})
-        scores = [run["final"]["test_accuracy"] for run in runs if compare.finished(run)]
+        scores = [final_score(run) for run in runs if compare.finished(run)]
         rows.append(
             PretextRow(
                 name=str(variant["pretext"]),
@@ -200,6 +206,7 @@ def pretext_rows(results: Results) -> list[PretextRow]:
                 planned=len({*results["study"]["seeds"], *(run["seed"] for run in runs)}),
                 estimate=inference.mean_interval(scores) if scores else None,
                 chance=about.get("chance"),
+                views=views_per_image([run for run in runs if compare.finished(run)]),
                 uses_labels=about.get("uses_labels", False),
                 notice=about.get("notice", ""),
                 shown=next(
@@ -240,7 +247,12 @@ def pretext_table(results: Results) -> CurveTable:
         )
         for place, (variant, runs) in enumerate(compare.by_variant(results["runs"], "pretext"))
     ]
-    return curve_table("pretexts", "Pretext score by epoch", series, "")
+    table = curve_table("pretexts", "Pretext score by epoch", series, "")
+    rows = pretext_rows(results) if measure == "test_accuracy" else []
+    ends = tuple(row.estimate.mean if row.estimate and row.views > 1 else None for row in rows)
+    if not any(end is not None for end in ends):
+        return table
+    return replace(table, ends=ends, end_words=views_words({row.views for row in rows}))
 
 
 def curve_table(

@@ -60,7 +60,8 @@ class Trained:
 
     ``moved_while_frozen``: the most that any value of a tensor moved in an epoch in which the tensor was frozen.
     ``images_per_second`` counts training views over training time, without evaluation. ``outputs``: what a classifier
-    said of the test images after the last epoch, (N, classes).
+    said of the test images after the last epoch, (N, classes). ``score_all_views``: the score of any other task on all
+    ``views_per_image`` views of each test image after the last epoch, where the history has one view of each.
     """
 
     history: tuple[Row, ...]
@@ -68,6 +69,8 @@ class Trained:
     images_per_second: float
     moved_while_frozen: Mapping[str, float]
     outputs: Tensor | None = None
+    score_all_views: float | None = None
+    views_per_image: int = 1
 
 
 def phases_of(policy: Any, epochs: int) -> list[Phase]:
@@ -216,8 +219,10 @@ def fit(
                     parts = {"network": network, "optimizer": optimizer, "scaler": scaler}
                     reached = (epoch, tuple(history), frozenset(ever_trained), views_seen, training_seconds)
                     keep(epoch, functools.partial(_snapshot, *reached, dict(moved), feed.seen, parts))
-        outputs = torch.cat(said) if said else None
-        return Trained(tuple(history), frozenset(ever_trained), views_seen / training_seconds, moved, outputs)
+        done_with = (tuple(history), frozenset(ever_trained), views_seen / training_seconds, moved)
+        if feed.task.is_classification:
+            return Trained(*done_with, torch.cat(said) if said else None)
+        return Trained(*done_with, None, *_score_all_views(network, feed, precision, history[-1]))
 
 
 def _require_gradients(
@@ -292,6 +297,18 @@ def _scores(part: str, means: Means, epoch: int) -> Row:
     if not math.isfinite(means.loss):
         raise Diverged(f"{part} loss is {means.loss} at epoch {epoch}")
     return {f"{part}_loss": means.loss, f"{part}_accuracy": means.score}
+
+
+def _score_all_views(network: Network, feed: Feed, precision: str, last: Row) -> tuple[float | None, int]:
+    """The score on all views of the test images, and how many there are of each; that of the last row where it is one.
+
+    Raises :class:`Diverged`.
+    """
+    views = feed.views_per_image()
+    if views == 1:
+        return last["test_accuracy"], views
+    means = evaluate(network, feed.task, feed.every_test_view(), precision)
+    return _scores("test", means, int(last["epoch"] or 0))["test_accuracy"], views
 
 
 @torch.no_grad()

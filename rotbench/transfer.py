@@ -11,6 +11,7 @@ from scipy import stats
 from rotbench import compare
 from rotbench.compare import Results, Run, as_written
 from rotbench.contrast import Variant
+from rotbench.curve import final_score
 from rotbench.wording import variant_labels
 
 #: Below this number of runs no rank correlation is given: of four runs one in twelve orders is perfect by chance.
@@ -53,7 +54,7 @@ def transfers(results: Results) -> list[Transfer]:
         names = dict.fromkeys(str(parents[parent]["variant"]["pretext"]) for parent in children if parent in parents)
         for name in names:
             points = tuple(
-                (parent["seed"], float(parent["final"]["test_accuracy"]), _accuracy(children[identity]))
+                (parent["seed"], final_score(parent), _accuracy(children[identity]))
                 for identity, parent in parents.items()
                 if str(parent["variant"]["pretext"]) == name and len(children.get(identity, [])) >= repeats
             )
@@ -70,7 +71,7 @@ def transfers(results: Results) -> list[Transfer]:
 
 
 def _accuracy(runs: Sequence[Run]) -> float:
-    return math.fsum(run["final"]["test_accuracy"] for run in runs) / len(runs)
+    return math.fsum(map(final_score, runs)) / len(runs)
 
 
 def _runs(of: Sequence[tuple[Variant, tuple[tuple[int, float, float], ...]]]) -> int:

@@ -18,6 +18,7 @@ from scipy import stats
 
 from rotbench.compare import Results, Run, as_written, by_variant, finished, summarise, variants
 from rotbench.contrast import EQUAL, VariantSummary
+from rotbench.curve import final_score
 from rotbench.inference import (
     MARGIN,
     SEEDS_WITHOUT_NORMALITY,
@@ -274,7 +275,7 @@ def _unpaired(a: Side, b: Side, common: Sequence[int]) -> str:
 
 def _accuracies(run: Run) -> Any:
     """Every test accuracy of a run; the page keeps all their digits."""
-    return [run["final"]["test_accuracy"], *(entry["test_accuracy"] for entry in run["history"])]
+    return [final_score(run), *(entry["test_accuracy"] for entry in run["history"])]
 
 
 def _weights(run: Run) -> Any:

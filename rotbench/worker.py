@@ -128,9 +128,9 @@ def described(error: BaseException, request: Mapping[str, Any]) -> str:
     if type(error).__name__ in ("Diverged", "Unproven"):
         return text
     named = f"{type(error).__name__}: {text}" if text else type(error).__name__
-    files = {Path(reference["location"]).name for reference in request["plugins"]}
+    folders = {Path(reference["location"]).parent for reference in request["plugins"]}  # helper modules lie there too
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if Path(frame.filename).name in files:
+        if Path(frame.filename).parent in folders:
             return f"{named} (in {frame.name}, {Path(frame.filename).name}:{frame.lineno})"
     return named
 
