@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import TypeVar
 from unittest.mock import patch
 
-from rotbench.cli import main
-from rotbench.warm_engine import WarmEngine
-
 import pytest
 from _pytest.mark.structures import ParameterSet
+
+from rotbench.cli import main
+from rotbench.warm_engine import WarmEngine
 
 ROOT = Path(__file__).parent.parent
 
