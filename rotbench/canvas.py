@@ -23,6 +23,7 @@ from xml.etree import ElementTree
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
@@ -83,6 +84,16 @@ def _own_settings(further: dict[Any, Any] | None = None) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _resolution_kept(figure: Figure) -> Iterator[None]:
+    """Undo that a format sets its own resolution."""
+    resolution = figure.dpi
+    try:
+        yield
+    finally:
+        figure.dpi = resolution
+
+
 def laid_out(draw: Callable[P, Drawing]) -> Callable[P, Drawing]:
     """Draw with :func:`_own_settings`, and lay out once: other formats measure letters otherwise."""
 
@@ -94,6 +105,8 @@ def laid_out(draw: Callable[P, Drawing]) -> Callable[P, Drawing]:
             if engine is not None:
                 engine.execute(drawing.figure)
             drawing.figure.set_layout_engine("none")
+            for patch in (drawing.figure.patch, *(axes.patch for axes in drawing.figure.axes)):
+                patch.set(facecolor="none", edgecolor="none")  # the page's colour shows through
             return drawing
 
     return drawn
@@ -245,18 +258,21 @@ def svg_file(drawing: Drawing) -> bytes:
 
 def pdf_file(drawing: Drawing) -> bytes:
     """A PDF file of one page as large as the figure, its fonts embedded, without a date or a program's name."""
+    from matplotlib.backends.backend_pdf import FigureCanvasPdf  # late: a page does without
+
     stream = io.BytesIO()
     unsaid = dict.fromkeys(("Creator", "Producer", "CreationDate"))
-    with _own_settings():
-        drawing.figure.savefig(stream, format="pdf", transparent=True, metadata={**unsaid, "Title": drawing.title})
+    with _own_settings(), _resolution_kept(drawing.figure):
+        FigureCanvasPdf(drawing.figure).print_pdf(stream, metadata={**unsaid, "Title": drawing.title})
     return stream.getvalue()
 
 
 def _drawn(drawing: Drawing) -> ElementTree.Element:
     """The drawing as SVG without metadata, its ids prefixed, its series titled."""
     stream = io.StringIO()
-    with _own_settings({"svg.hashsalt": drawing.name}):
-        drawing.figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
+    with _own_settings({"svg.hashsalt": drawing.name}), _resolution_kept(drawing.figure):
+        # Not savefig, which draws everything twice in case the layout changes; here it is done.
+        FigureCanvasSVG(drawing.figure).print_svg(stream, metadata={"Date": None})
     root = ElementTree.fromstring(stream.getvalue())  # noqa: S314 -- matplotlib's own drawing, a line above
     for child in root.findall(f"{{{SVG}}}metadata"):  # it names the drawing program
         root.remove(child)

@@ -18,7 +18,7 @@ from rotbench.cli import cli, main
 from rotbench.errors import EnvironmentLacking
 from rotbench.report import render
 from tests import simulated
-from tests.program import ROOT, rotbench
+from tests.program import ROOT, command
 from tests.stored import write_store
 from tests.test_layout import loaded_by
 
@@ -73,7 +73,7 @@ def test_bad_input_is_told_in_words_with_the_right_exit_code_and_nothing_is_crea
 ) -> None:
     code, what, todo = expected
     before = sorted(study.rglob("*"))
-    done = rotbench(study, *arguments)
+    done = command(study, *arguments)
     assert done.returncode == code, done.stderr
     assert what in done.stderr
     assert todo in done.stderr
@@ -85,7 +85,7 @@ def test_bad_input_is_told_in_words_with_the_right_exit_code_and_nothing_is_crea
 def test_missing_cifar10_says_where_it_was_looked_for_and_where_it_comes_from(study: Path) -> None:
     """The download is made to fail by a proxy that is not there: no network is used either way."""
     nowhere = "http://127.0.0.1:9"
-    done = rotbench(
+    done = command(
         study, "run", "study.toml", "--set", "dataset.name=cifar10", "--data-dir", "data",
         http_proxy=nowhere, https_proxy=nowhere, HTTPS_PROXY=nowhere, no_proxy="",
     )  # fmt: skip
@@ -97,7 +97,7 @@ def test_missing_cifar10_says_where_it_was_looked_for_and_where_it_comes_from(st
 
 
 def test_plan_as_json_is_json_and_nothing_else(study: Path) -> None:
-    done = rotbench(study, "plan", "study.toml", "--json")
+    done = command(study, "plan", "study.toml", "--json")
     assert done.returncode == 0
     assert done.stderr == ""
     runs = json.loads(done.stdout)["runs"]
@@ -115,14 +115,14 @@ def test_a_results_folder_of_a_newer_rotbench_is_left_alone(study: Path) -> None
     (study / "results").mkdir()
     (study / "results" / "study.json").write_text('{"format": 99}')
     for command in ("run", "plan"):
-        done = rotbench(study, command, "study.toml")
+        done = command(study, command, "study.toml")
         assert (done.returncode, "newer rotbench" in done.stderr) == (3, True)
     assert [path.name for path in (study / "results").iterdir()] == ["study.json"]
 
 
 def test_check_and_plugins_as_json(study: Path) -> None:
-    assert json.loads(rotbench(study, "check", "study.toml", "--json").stdout) == {"faults": []}
-    done = rotbench(study, "check", "study.toml", "--json", "--set", "train.lr=-1")
+    assert json.loads(command(study, "check", "study.toml", "--json").stdout) == {"faults": []}
+    done = command(study, "check", "study.toml", "--json", "--set", "train.lr=-1")
     assert done.returncode == 2
     (fault,) = json.loads(done.stdout)["faults"]
     assert (fault["file"], fault["line"], fault["column"], fault["path"]) == (
@@ -134,23 +134,23 @@ def test_check_and_plugins_as_json(study: Path) -> None:
     assert "greater than 0" in fault["message"]
     (study / "plugins").mkdir()
     (study / "plugins" / "broken.py").write_text("raise RuntimeError('no')")
-    listed = json.loads(rotbench(study, "plugins", "--json").stdout)["plugins"]
+    listed = json.loads(command(study, "plugins", "--json").stdout)["plugins"]
     assert {"kind", "name", "origin", "version", "summary", "options", "error"} == set(listed[0])
     assert [entry["error"] for entry in listed if entry["error"]] == ["RuntimeError: no"]
     # A broken plugin is no fault of a study that does not need it, and is named where a name is not found.
-    assert rotbench(study, "check", "study.toml").returncode == 0
-    done = rotbench(study, "check", "study.toml", "--set", "pretext.rotation.task=mine")
+    assert command(study, "check", "study.toml").returncode == 0
+    done = command(study, "check", "study.toml", "--set", "pretext.rotation.task=mine")
     assert "broken.py: RuntimeError: no" in done.stderr
-    done = rotbench(study, "check", "study.toml", "--set", "pretext.rotation.task=mine", "--no-plugins")
+    done = command(study, "check", "study.toml", "--set", "pretext.rotation.task=mine", "--no-plugins")
     assert "broken.py" not in done.stderr
 
 
 def test_new_writes_a_study_and_never_over_another(tmp_path: Path) -> None:
-    assert rotbench(tmp_path, "new").returncode == 0
-    assert rotbench(tmp_path, "check").returncode == 0
-    done = rotbench(tmp_path, "new")
+    assert command(tmp_path, "new").returncode == 0
+    assert command(tmp_path, "check").returncode == 0
+    done = command(tmp_path, "new")
     assert (done.returncode, "exists already" in done.stderr) == (2, True)
-    assert rotbench(tmp_path, "new", "cs444", "sub/folder").returncode == 0
+    assert command(tmp_path, "new", "cs444", "sub/folder").returncode == 0
     assert (tmp_path / "sub" / "folder" / "cs444.toml").exists()
 
 
@@ -169,7 +169,7 @@ def test_a_reader_who_leaves_is_no_error(study: Path) -> None:
 
 def completions(folder: Path, words: str) -> list[str]:
     """What bash would offer for a command line that ends where the cursor is."""
-    done = rotbench(
+    done = command(
         folder,
         _ROTBENCH_COMPLETE="bash_complete",
         COMP_WORDS=words,
@@ -188,7 +188,7 @@ def test_completion_knows_commands_options_studies_and_variants(study: Path) -> 
     offered = completions(study, "rotbench run lrs.toml -k ")
     assert offered == ['augment=["crop"]', "lr=0.001", "lr=0.01", "nesterov=false"]
     for condition in (*offered, "lr=1e-3", "init=random", "freeze=none"):
-        assert rotbench(study, "plan", "lrs.toml", "-k", condition).returncode == 0, condition
+        assert command(study, "plan", "lrs.toml", "-k", condition).returncode == 0, condition
     # As bash itself has it: broken at the equals sign.
     assert completions(study, "rotbench run study.toml -k init = r") == ["random", "rotation"]
     assert completions(study, "rotbench run study.toml -k init =") == ["random", "rotation"]
@@ -198,13 +198,13 @@ def test_completion_knows_commands_options_studies_and_variants(study: Path) -> 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_is_written_for_each_shell(tmp_path: Path, shell: str) -> None:
-    done = rotbench(tmp_path, "completion", shell)
+    done = command(tmp_path, "completion", shell)
     assert (done.returncode, done.stderr) == (0, "")
     assert f"_ROTBENCH_COMPLETE={shell}_complete" in done.stdout
 
 
 def test_plan_and_dry_run_say_the_same_and_write_nothing(study: Path) -> None:
-    plan, dry = rotbench(study, "plan", "study.toml"), rotbench(study, "run", "study.toml", "--dry-run")
+    plan, dry = command(study, "plan", "study.toml"), rotbench(study, "run", "study.toml", "--dry-run")
     # Somebody else may write to the disk between the two.
     assert re.sub(r"\S+ \S+ free", "", plan.stdout) == re.sub(r"\S+ \S+ free", "", dry.stdout)
     assert (plan.returncode, dry.returncode) == (0, 0)
@@ -214,7 +214,7 @@ def test_plan_and_dry_run_say_the_same_and_write_nothing(study: Path) -> None:
 
 
 def test_a_few_timed_steps_price_a_study_and_leave_nothing_behind(study: Path) -> None:
-    done = rotbench(study, "plan", "study.toml", "--measure", "--json", "--set", "train.batch_size=32")
+    done = command(study, "plan", "study.toml", "--measure", "--json", "--set", "train.batch_size=32")
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert all(run["estimated_seconds"] > 0 for run in told["runs"])
@@ -222,29 +222,29 @@ def test_a_few_timed_steps_price_a_study_and_leave_nothing_behind(study: Path) -
     assert 0 < told["estimate"]["low"] < told["estimate"]["seconds"] < told["estimate"]["high"]
     assert [path.name for path in study.iterdir()] == ["study.toml"]
     missing = ("plan", "study.toml", "--measure", "--set", "dataset.name=image-folder", "--data-dir", "gone")
-    assert rotbench(study, *missing).returncode == 4
+    assert command(study, *missing).returncode == 4
 
 
 def test_check_needs_no_data(study: Path) -> None:
     elsewhere = ("--set", "dataset.name=image-folder")
-    assert rotbench(study, "check", "study.toml", *elsewhere).returncode == 0
-    assert rotbench(study, "plan", "study.toml", *elsewhere, "--data-dir", "gone").returncode == 4
+    assert command(study, "check", "study.toml", *elsewhere).returncode == 0
+    assert command(study, "plan", "study.toml", *elsewhere, "--data-dir", "gone").returncode == 4
 
 
 def test_check_as_json_tells_what_keeps_a_file_from_being_read(study: Path) -> None:
-    done = rotbench(study, "check", "gone.toml", "--json")
+    done = command(study, "check", "gone.toml", "--json")
     assert done.returncode == 2
     (fault,) = json.loads(done.stdout)["faults"]
     assert (fault["file"], fault["line"], fault["message"]) == ("gone.toml", None, "there is no study file gone.toml")
     (study / "bad.toml").write_text("seeds = 3\n[train]\nlr = 0\nepochs = 'x'\n")
-    done = rotbench(study, "check", "bad.toml", "--json")
+    done = command(study, "check", "bad.toml", "--json")
     assert [(fault["line"], fault["column"], fault["path"]) for fault in json.loads(done.stdout)["faults"]] == [
         (3, 6, "train.lr"), (4, 10, "train.epochs"),
     ]  # fmt: skip
 
 
 def test_an_error_is_json_too_where_json_was_asked_for(study: Path) -> None:
-    done = rotbench(study, "plan", "gone.toml", "--json")
+    done = command(study, "plan", "gone.toml", "--json")
     assert json.loads(done.stdout)["error"]["what"] == "there is no study file gone.toml"
     assert (done.returncode, json.loads(done.stdout)["error"]["exit_code"]) == (2, 2)
 
@@ -253,7 +253,7 @@ def test_what_a_plugin_prints_is_no_part_of_the_output(study: Path) -> None:
     (study / "plugins").mkdir()
     (study / "plugins" / "loud.py").write_text("print('hello')\nraise RuntimeError('no')")
     for arguments in (("plan", "study.toml", "--json"), ("check", "study.toml", "--json"), ("schema",)):
-        done = rotbench(study, *arguments)
+        done = command(study, *arguments)
         assert done.stderr == "hello\n"
         assert json.loads(done.stdout)
 
@@ -275,7 +275,7 @@ def test_a_results_path_that_is_a_file_is_refused_by_plan_and_run(study: Path) -
     (study / "file").write_text("precious")
     for command in ("plan", "run"):
         for out in ("file", "file/below"):
-            done = rotbench(study, command, "study.toml", "--out", out)
+            done = command(study, command, "study.toml", "--out", out)
             assert (done.returncode, "file is not a folder" in done.stderr) == (4, True)
     assert (study / "file").read_text() == "precious"
 
@@ -284,7 +284,7 @@ def test_damaged_stores_are_no_bugs(study: Path) -> None:
     (study / "results").mkdir()
     (study / "results" / "study.json").write_text('{"format": 1}')
     for arguments in (("plan", "study.toml"), ("run", "study.toml"), ("report",), ("verify",)):
-        done = rotbench(study, *arguments)
+        done = command(study, *arguments)
         assert (done.returncode, "is damaged" in done.stderr) == (3, True), arguments
 
 
@@ -313,7 +313,7 @@ def test_timing_that_is_ended_leaves_nothing_behind(study: Path) -> None:
 def finished(tmp_path: Path) -> Path:
     """A folder with the store of a finished study in ``results`` and its report."""
     write_store(tmp_path / "results", simulated.results(seeds=2, epochs=3, pretext_epochs=3), predictions=True)
-    assert rotbench(tmp_path, "report").returncode == 0
+    assert command(tmp_path, "report").returncode == 0
     return tmp_path
 
 
@@ -324,7 +324,7 @@ def files(folder: Path) -> dict[str, bytes]:
 def test_a_page_is_drawn_again_from_itself_where_nothing_else_is(finished: Path, tmp_path_factory: Any) -> None:
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     (elsewhere / "old.html").write_bytes((finished / "results" / "report.html").read_bytes())
-    done = rotbench(elsewhere, "report", "--from", "old.html", "--out", "new/folder")
+    done = command(elsewhere, "report", "--from", "old.html", "--out", "new/folder")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.strip() == (elsewhere / "new" / "folder" / "report.html").as_uri()
     made, first = files(elsewhere / "new" / "folder"), files(finished / "results")
@@ -334,10 +334,10 @@ def test_a_page_is_drawn_again_from_itself_where_nothing_else_is(finished: Path,
     assert [run["final"] for run in one["runs"]] == [run["final"] for run in other["runs"]]
     assert one["error_images"] == other["error_images"] != []
     # Again, over its own files; and from results.json, which holds every digit.
-    assert rotbench(elsewhere, "report", "--from", "new/folder/report.html", "--out", "new/folder").returncode == 0
+    assert command(elsewhere, "report", "--from", "new/folder/report.html", "--out", "new/folder").returncode == 0
     assert files(elsewhere / "new" / "folder") == made
     (elsewhere / "old.json").write_bytes(first["results.json"])
-    done = rotbench(elsewhere, "report", "--from", "old.json", "--out", "whole", "--json")
+    done = command(elsewhere, "report", "--from", "old.json", "--out", "whole", "--json")
     assert (done.returncode, json.loads(done.stdout)["variants"][0]["planned"]) == (0, 2)
     assert files(elsewhere / "whole") == {name: first[name] for name in made}
 
@@ -353,7 +353,7 @@ def test_what_stands_in_the_page_as_json_can_be_saved_and_drawn(finished: Path) 
     for run in held["runs"]:
         run["log"] = ""
     (finished / "saved.json").write_text(json.dumps(held))
-    assert rotbench(finished, "report", "--from", "saved.json", "--out", "new").returncode == 0
+    assert command(finished, "report", "--from", "saved.json", "--out", "new").returncode == 0
     assert (finished / "new" / "results.csv").read_bytes().count(b"\n") == 1 + 10 * 3
 
 
@@ -362,21 +362,21 @@ def test_other_results_are_not_written_over(finished: Path) -> None:
     other["study"] |= {"title": "another", "text": "seeds = 1"}
     (finished / "other.json").write_text(json.dumps(other))
     before = files(finished)
-    done = rotbench(finished, "report", "--from", "other.json")
+    done = command(finished, "report", "--from", "other.json")
     assert (done.returncode, done.stderr.splitlines()) == (
         2, ["error: results holds the runs of a study", "Give another --out."],
     )  # fmt: skip
     assert files(finished) == before
-    assert rotbench(finished, "report", "--from", "results/report.html", "--out", "mine").returncode == 0
+    assert command(finished, "report", "--from", "results/report.html", "--out", "mine").returncode == 0
     before = files(finished)
     for left in ("report.html", "results.json", "results.csv"):
         for name in {"report.html", "results.json", "results.csv"} - {left}:
             (finished / "mine" / name).unlink(missing_ok=True)
-        done = rotbench(finished, "report", "--from", "other.json", "--out", "mine")
+        done = command(finished, "report", "--from", "other.json", "--out", "mine")
         assert (done.returncode, f"mine/{left} is not of the study in other.json" in done.stderr) == (2, True)
         assert set(files(finished / "mine")) == {left}
         # The same study's results are.
-        assert rotbench(finished, "report", "--from", "results/results.json", "--out", "mine").returncode == 0
+        assert command(finished, "report", "--from", "results/results.json", "--out", "mine").returncode == 0
         assert len(files(finished / "mine")) == 3
 
 
@@ -455,7 +455,7 @@ def test_damaged_and_hostile_files_are_two_lines_and_leave_nothing(
 def test_a_page_from_the_mail_is_drawn_with_other_ends_of_lines_and_a_mark_of_its_encoding(finished: Path) -> None:
     page = (finished / "results" / "report.html").read_bytes()
     (finished / "mailed.html").write_bytes(b"\xef\xbb\xbf" + page.replace(b"\n", b"\r\n"))
-    assert rotbench(finished, "report", "--from", "mailed.html", "--out", "new").returncode == 0
+    assert command(finished, "report", "--from", "mailed.html", "--out", "new").returncode == 0
     assert (finished / "new" / "report.html").read_bytes() == page
 
 
@@ -467,7 +467,7 @@ def test_redrawing_and_exporting_load_no_torch(finished: Path) -> None:
 
 
 def test_help_names_every_command(tmp_path: Path) -> None:
-    done = rotbench(tmp_path, "--help")
+    done = command(tmp_path, "--help")
     commands = (
         "run",
         "plan",
@@ -483,7 +483,7 @@ def test_help_names_every_command(tmp_path: Path) -> None:
         "completion",
     )
     assert all(f"  {command} " in done.stdout for command in commands)
-    assert rotbench(tmp_path, "--version").stdout.startswith("rotbench, version 0.1.0")
+    assert command(tmp_path, "--version").stdout.startswith("rotbench, version 0.1.0")
 
 
 @pytest.mark.parametrize("committed", [False, True])

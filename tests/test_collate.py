@@ -25,7 +25,7 @@ from rotbench.handins import Unread, hand_ins, one_line, read_hand_in
 from rotbench.partner import alike, filled
 from tests.browser import context, opened, started
 from tests.classroom import NAMES, Results, chosen, hand_in, timed_anew, write_class, write_json, write_page
-from tests.program import rotbench
+from tests.program import command
 from tests.simulated import digest
 from tests.stored import write_store
 from tests.test_layout import loaded_by
@@ -671,7 +671,7 @@ def test_the_page_lies_among_the_hand_ins_and_is_none_of_them(tmp_path: Path) ->
     page = write_page(tmp_path, "cleo", hand_in("cleo"))
     before = page.read_bytes()
     for there in (page, tmp_path):
-        done = rotbench(tmp_path, "collate", "ann.json", "--to", str(there))
+        done = command(tmp_path, "collate", "ann.json", "--to", str(there))
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr.splitlines() == [
             f"error: {there} is there and was not written by collate",
@@ -733,7 +733,7 @@ def test_the_command_without_a_readable_hand_in_ends_with_code_two(
 
 
 def test_the_command_in_a_process_of_its_own(folder: Path) -> None:
-    done = rotbench(folder, "collate", *(f"{name}.html" for name in NAMES))
+    done = command(folder, "collate", *(f"{name}.html" for name in NAMES))
     assert (done.returncode, done.stderr) == (0, "")
     assert "10 hand-ins: 6 in order, 3 to look at, 1 not read" in done.stdout
     for _, said in SAID.values():

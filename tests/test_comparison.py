@@ -23,7 +23,7 @@ from rotbench.comparison import as_json, render
 from rotbench.embedded import tidied
 from rotbench.outcome import Outcome, outcome
 from tests import simulated
-from tests.program import rotbench
+from tests.program import command
 from tests.stored import write_store
 from tests.test_layout import loaded_by
 from tests.test_report import HOSTILE, Page, hostile
@@ -224,7 +224,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 def test_compare_writes_a_page_and_prints_its_link_last(stores: Path) -> None:
     before = files(stores)
-    done = rotbench(stores, "compare", "results", "results-lr")
+    done = command(stores, "compare", "results", "results-lr")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[-1] == (stores / "comparison.html").as_uri()
     html = (stores / "comparison.html").read_text()
@@ -233,7 +233,7 @@ def test_compare_writes_a_page_and_prints_its_link_last(stores: Path) -> None:
     after = files(stores)
     assert {name: content for name, content in after.items() if name != "comparison.html"} == before
     # An earlier comparison is written over, and is the same.
-    assert rotbench(stores, "compare", "results", "results-lr").returncode == 0
+    assert command(stores, "compare", "results", "results-lr").returncode == 0
     assert files(stores) == after
 
 

@@ -19,7 +19,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 from scipy import stats
 
-from tests.program import rotbench
+from tests.program import command
 
 STUDY = """
 title = "End to end"
@@ -45,7 +45,7 @@ MEASURED_BY_CLOCK = ("train_seconds", "images_per_second", "log")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("study")
     (made / "study.toml").write_text(STUDY)
-    done = rotbench(made, "run", "study.toml")
+    done = command(made, "run", "study.toml")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == (made / "results" / "report.html").as_uri()
     return made
@@ -211,7 +211,7 @@ def test_results_csv_has_a_row_a_run_and_epoch(folder: Path, results: dict[str, 
 
 def test_report_as_json_says_what_the_page_says(folder: Path, results: dict[str, Any]) -> None:
     page = (folder / "results" / "report.html").read_bytes()
-    done = rotbench(folder, "report", "--json")
+    done = command(folder, "report", "--json")
     said = json.loads(done.stdout)
     assert [(v["n"], v["planned"]) for v in said["variants"]] == [(2, 2), (2, 2)]
     (contrast,) = said["contrasts"]
@@ -225,7 +225,7 @@ def test_a_finished_study_is_not_trained_again(folder: Path) -> None:
     runs = folder / "results" / "runs"
     before = {path: path.stat().st_mtime_ns for path in runs.rglob("*")}
     page = (folder / "results" / "report.html").read_bytes()
-    done = rotbench(folder, "run", "study.toml")
+    done = command(folder, "run", "study.toml")
     assert done.returncode == 0
     assert "0 runs to train, 6 done before" in done.stderr
     assert {path: path.stat().st_mtime_ns for path in runs.rglob("*")} == before
@@ -238,7 +238,7 @@ def test_a_finished_run_holds_hashed_files_and_logs_alone(folder: Path, results:
         hashed = set(json.loads((place / "manifest.json").read_text())["files"])
         assert {path.name for path in place.iterdir() if path.suffix != ".log"} == hashed | {"manifest.json"}
         assert len((place / "log.txt").read_text().splitlines()) == len(run["history"])
-    assert rotbench(folder, "verify").returncode == 0
+    assert command(folder, "verify").returncode == 0
 
 
 def test_verify_finds_one_flipped_byte_in_the_weights(folder: Path, tmp_path: Path) -> None:
@@ -248,7 +248,7 @@ def test_verify_finds_one_flipped_byte_in_the_weights(folder: Path, tmp_path: Pa
     content = bytearray(weights.read_bytes())
     content[len(content) // 2] ^= 1
     weights.write_bytes(content)
-    done = rotbench(folder, "verify", "--out", str(copy))
+    done = command(folder, "verify", "--out", str(copy))
     assert done.returncode == 3
     assert str(weights) in done.stderr
 
@@ -257,7 +257,7 @@ def test_another_number_of_jobs_and_another_folder_give_the_same_bits(
     folder: Path, results: dict[str, Any], tmp_path: Path
 ) -> None:
     shutil.copy(folder / "study.toml", tmp_path)
-    done = rotbench(tmp_path, "run", "study.toml", "--jobs", "1", "-k", "init=rotation", "--out", "elsewhere")
+    done = command(tmp_path, "run", "study.toml", "--jobs", "1", "-k", "init=rotation", "--out", "elsewhere")
     assert done.returncode == 0, done.stderr
     again = json.loads((tmp_path / "elsewhere" / "results.json").read_text())
     compared = 0
@@ -324,7 +324,7 @@ def test_what_fails_is_named_and_the_rest_is_finished(tmp_path: Path) -> None:
     (tmp_path / "plugins").mkdir()
     (tmp_path / "plugins" / "broken.py").write_text(BROKEN_TASK)
     (tmp_path / "study.toml").write_text(FAILING)
-    done = rotbench(tmp_path, "run", "study.toml")
+    done = command(tmp_path, "run", "study.toml")
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     results = json.loads((tmp_path / "results" / "results.json").read_text())
@@ -339,7 +339,7 @@ def test_what_fails_is_named_and_the_rest_is_finished(tmp_path: Path) -> None:
     page = (tmp_path / "results" / "report.html").read_text()
     assert "&lt;script&gt;no luck" in page
     assert "<script>no luck" not in page
-    assert rotbench(tmp_path, "run", "study.toml").returncode == 1  # failed runs are not trained again unasked
+    assert command(tmp_path, "run", "study.toml").returncode == 1  # failed runs are not trained again unasked
 
 
 REHEARSED = """
@@ -363,7 +363,7 @@ labels_per_class = 10
 def rehearsal(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("rehearsal")
     (made / "study.toml").write_text(REHEARSED)
-    done = rotbench(made, "run", "study.toml", "--quick")
+    done = command(made, "run", "study.toml", "--quick")
     assert done.returncode == 0, done.stderr
     return made
 
@@ -383,7 +383,7 @@ def test_a_rehearsal_goes_through_the_matrix_into_a_folder_of_its_own_and_says_w
         assert run["provenance"]["data"]["training_images"] <= 256
         assert len(run["history"]) == 2
         assert run["provenance"]["updates"] <= 2 * 2
-    assert rotbench(rehearsal, "run", "study.toml", "--quick").stdout.splitlines()[-1].endswith("/report.html")
+    assert command(rehearsal, "run", "study.toml", "--quick").stdout.splitlines()[-1].endswith("/report.html")
 
 
 def test_validation_is_scored_every_epoch_and_the_test_images_once(rehearsal: Path) -> None:
@@ -414,7 +414,7 @@ def test_repeats_share_weights_and_labels_and_differ_in_head_and_order(rehearsal
     for repeat in (0, 1):
         heads = {by[init, repeat]["provenance"]["start"]["head_sha256"] for init in ("random", "rotation")}
         assert len(heads) == 1
-    reported = json.loads(rotbench(rehearsal, "report", "--out", "results-quick", "--json").stdout)
+    reported = json.loads(command(rehearsal, "report", "--out", "results-quick", "--json").stdout)
     for variant in reported["variants"]:
         scores = [by[variant["variant"]["init"], repeat]["final"]["test_accuracy"] for repeat in (0, 1)]
         assert variant["mean"] == pytest.approx(sum(scores) / 2)

@@ -23,7 +23,7 @@ from rotbench.registry import load_registry
 from rotbench.report import render, results_of_page
 from rotbench.summary import summary
 from tests import simulated
-from tests.program import ROOT, rotbench
+from tests.program import ROOT, command
 from tests.stored import write_store
 from tests.test_report import HOSTILE, Page, blank, hostile
 
@@ -274,8 +274,8 @@ def test_a_store_in_any_state_is_rendered_and_exported(tmp_path: Path, state: st
         elif state == "failed":
             blank(run, status="failed", error="RuntimeError: out of memory")
     write_store(tmp_path / "results", results)
-    assert rotbench(tmp_path, "report").returncode == 0
-    done = rotbench(tmp_path, "export", "--to", "paper")
+    assert command(tmp_path, "report").returncode == 0
+    done = command(tmp_path, "export", "--to", "paper")
     assert (done.returncode, done.stderr) == (0, "")
     names = {path.name for path in (tmp_path / "paper").iterdir()}
     tables = {"final.tex", "contrasts.md"} if state != "pretext only" else set()  # an empty tabular is an error
@@ -317,9 +317,9 @@ def test_an_export_that_a_crash_broke_off_goes_on(tmp_path: Path) -> None:
 
 def test_export_from_a_file_is_that_from_its_store(tmp_path: Path) -> None:
     write_store(tmp_path / "results", simulated.results(epochs=4, pretext_epochs=3))
-    assert rotbench(tmp_path, "report").returncode == 0
-    assert rotbench(tmp_path, "export", "--to", "one").returncode == 0
-    done = rotbench(tmp_path, "export", "--from", "results/results.json", "--to", "two")
+    assert command(tmp_path, "report").returncode == 0
+    assert command(tmp_path, "export", "--to", "one").returncode == 0
+    done = command(tmp_path, "export", "--from", "results/results.json", "--to", "two")
     assert (done.returncode, done.stdout[:9]) == (0, "two holds")
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
     assert len(contents(tmp_path / "one")) > 15

@@ -12,7 +12,7 @@ from rotbench.census import duplicates
 from rotbench.data import Images, channel_statistics
 from rotbench.mapped import Counted, count, lay_out, layout_name, map_images
 from rotbench.setup import _counted
-from tests.program import rotbench
+from tests.program import command
 
 
 def made() -> Counted:
@@ -125,7 +125,7 @@ def test_a_finished_study_keeps_no_copy_of_its_images(tmp_path: Path) -> None:
         'title = "Mapped"\nseeds = 1\n[dataset]\nname = "digits"\n[train]\nepochs = 1\nlabels_per_class = 5\n'
         'updates = "epochs"\n[[matrix]]\ninit = ["random"]\nfreeze = ["head-only"]\n'
     )
-    done = rotbench(tmp_path, "run", "study.toml")
+    done = command(tmp_path, "run", "study.toml")
     assert done.returncode == 0, done.stderr
     assert not list((tmp_path / "results").rglob("images-*"))
     (run,) = json.loads((tmp_path / "results" / "results.json").read_text())["runs"]

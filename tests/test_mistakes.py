@@ -20,7 +20,7 @@ from rotbench.source import parse_source
 from rotbench.store import Store
 from rotbench.study import understand
 from rotbench.terminal import Lines, Outlook
-from tests.program import ROOT, rotbench
+from tests.program import ROOT, command
 from tests.test_train import feed
 
 PLUGIN = '''
@@ -161,7 +161,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (made / "study.toml").write_text(STUDY)
     (made / "plugins").mkdir()
     (made / "plugins" / "mistakes.py").write_text(PLUGIN)
-    done = rotbench(made, "run", "study.toml")
+    done = command(made, "run", "study.toml")
     assert done.returncode == 1, done.stderr
     return made
 
@@ -288,6 +288,6 @@ def test_what_moved_below_the_freeze_line_in_each_mode_of_batchnorm(folder: Path
     page = (folder / "results" / "report.html").read_text()
     assert "statistics of frozen BatchNorm went on moving" in page
     assert "30 of 30 statistics of frozen BatchNorm computed once from 30 images, then kept" in page
-    told = json.loads(rotbench(folder, "report", "--json").stdout)
+    told = json.loads(command(folder, "report", "--json").stdout)
     assert [row["holds"] for row in told["proof"]] == [True] * 7
     assert sum("went on moving" in remark for row in told["proof"] for remark in row["remarks"]) == 1

@@ -11,7 +11,7 @@ import pytest
 
 from rotbench.plugin_commands import KINDS
 from rotbench.registry import load_registry
-from tests.program import ROOT, rotbench
+from tests.program import ROOT, command
 
 FAULTY = '''
 from __future__ import annotations
@@ -65,7 +65,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_check_prints_a_line_a_check_and_a_sum(folder: Path) -> None:
     policy = ("plugins", "check", "mine", "--plugins", "more", "--kind", "freeze-policy")
-    done = rotbench(folder, *policy)
+    done = command(folder, *policy)
     lines = done.stdout.splitlines()
     assert done.returncode == 1
     assert len(lines) == 12
@@ -74,7 +74,7 @@ def test_check_prints_a_line_a_check_and_a_sum(folder: Path) -> None:
     ]  # fmt: skip
     assert "failed   trains               nothing is trained in epoch 1 of 1: there is no step to take" in lines
     assert lines[-1] == ("9 checks ran, 8 passed, 1 failed; 2 skipped: trains failed, which this needs")
-    mended = rotbench(folder, *policy, "--option", "idle=false", "--option", "batchnorm=train", "--json")
+    mended = command(folder, *policy, "--option", "idle=false", "--option", "batchnorm=train", "--json")
     told = json.loads(mended.stdout)
     assert mended.returncode == 0
     assert (told["name"], told["kind"], told["origin"]) == ("mine", "freeze policy", "file mine.py")
@@ -101,7 +101,7 @@ REFUSED = [
 
 def test_what_cannot_be_checked_is_told_in_two_lines(folder: Path) -> None:
     for arguments, words in REFUSED:
-        done = rotbench(folder, "plugins", "check", *arguments)
+        done = command(folder, "plugins", "check", *arguments)
         assert done.returncode == 2, arguments
         assert words in done.stderr, arguments
         assert done.stdout == ""
@@ -110,14 +110,14 @@ def test_what_cannot_be_checked_is_told_in_two_lines(folder: Path) -> None:
 
 def test_a_plugin_to_start_from_works_as_it_is(tmp_path: Path) -> None:
     for kind in KINDS:
-        done = rotbench(tmp_path, "plugins", "new", kind, f"my-{kind}")
+        done = command(tmp_path, "plugins", "new", kind, f"my-{kind}")
         module = f"my_{kind.replace('-', '_')}"
         assert done.returncode == 0, done.stderr
         lines = done.stdout.splitlines()
         assert lines[:2] == [f"plugins/{module}.py is written", f"plugins/test_{module}.py is written"]
         assert lines[2] == f"check it: rotbench plugins check my-{kind}"
         assert f'"my-{kind}"' in lines[3]
-    checked = rotbench(tmp_path, "plugins", "check", "my-pretext-task")  # pytest runs those of all four, below
+    checked = command(tmp_path, "plugins", "check", "my-pretext-task")  # pytest runs those of all four, below
     assert checked.returncode == 0, checked.stdout
     assert checked.stdout.splitlines()[-1] == "23 checks ran, 23 passed, 0 failed"
     assert len(KINDS) == 4
@@ -139,7 +139,7 @@ def test_a_plugin_to_start_from_works_as_it_is(tmp_path: Path) -> None:
 
 def test_what_is_written_is_clean(tmp_path: Path) -> None:
     for kind in KINDS:
-        assert rotbench(tmp_path, "plugins", "new", kind, f"my-{kind}", "--dir", "here").returncode == 0
+        assert command(tmp_path, "plugins", "new", kind, f"my-{kind}", "--dir", "here").returncode == 0
     for command in (["check", "--ignore", "S101"], ["format", "--check"]):
         done = subprocess.run(
             [sys.executable, "-m", "ruff", *command, "--no-cache", "--config", str(ROOT / "pyproject.toml"), "here"],
@@ -166,7 +166,7 @@ def test_nothing_is_written_over_and_names_are_checked(tmp_path: Path) -> None:
         (("inits", "yours"), "is not one of"),
     ]
     for arguments, words in cases:
-        done = rotbench(tmp_path, "plugins", "new", *arguments)
+        done = command(tmp_path, "plugins", "new", *arguments)
         assert (done.returncode, words in done.stderr) == (2, True), (arguments, done.stderr)
     assert len(cases) == 9
     assert [path.name for path in (tmp_path / "plugins").iterdir()] == ["test_mine.py"]
@@ -175,7 +175,7 @@ def test_nothing_is_written_over_and_names_are_checked(tmp_path: Path) -> None:
 
 
 def test_the_bare_command_lists(folder: Path) -> None:
-    listed = json.loads(rotbench(folder, "plugins", "--json", "--plugins", "more").stdout)["plugins"]
+    listed = json.loads(command(folder, "plugins", "--json", "--plugins", "more").stdout)["plugins"]
     assert {"rotation", "mine", "broken_one"} <= {row["name"] for row in listed}
-    shipped = json.loads(rotbench(folder, "plugins", "--json", "--plugins", "more", "--no-plugins").stdout)["plugins"]
+    shipped = json.loads(command(folder, "plugins", "--json", "--plugins", "more", "--no-plugins").stdout)["plugins"]
     assert "mine" not in {row["name"] for row in shipped}

@@ -16,7 +16,7 @@ from rotbench.plugin_file import read_plugin_file
 from rotbench.registry import Plugin, load_plugin, load_registry
 from rotbench.store import Store, run_record, standings, to_json
 from rotbench.worker import described
-from tests.program import rotbench
+from tests.program import command
 from tests.test_driver import drive, plan_with
 
 POLICY = '''
@@ -230,7 +230,7 @@ def test_a_run_is_stale_once_a_helper_was_edited(tmp_path: Path) -> None:
     ]
     study = tmp_path / "study.toml"
     study.write_text(STUDY)
-    done = rotbench(tmp_path, "plan", str(study), "--out", str(store.folder), "--json")
+    done = command(tmp_path, "plan", str(study), "--out", str(store.folder), "--json")
     assert done.returncode == 0, done.stderr
     assert [row["state"] for row in json.loads(done.stdout)["runs"]] == ["done", "stale"]
 
@@ -246,7 +246,7 @@ def test_a_worker_trains_with_helpers_from_beside_the_study_and_from_a_folder(tm
         (folder / "_second.py").write_text("def is_head(parameter):\n    return parameter.stage == 'fc'\n")
     (tmp_path / "study.toml").write_text(STUDY.replace('"none", "mine"', '"beside", "given"'))
     arguments = ["study.toml", "--plugins", "more", "--quick", "--out", "results"]
-    done = rotbench(tmp_path, "run", *arguments)
+    done = command(tmp_path, "run", *arguments)
     assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "results-quick" / "results.json").read_bytes())
     assert [run["status"] for run in results["runs"]] == ["done", "done"]

@@ -18,7 +18,7 @@ from rotbench.models import build_backbone, load_backbone
 from rotbench.probe import pooled_features
 from rotbench.store import Store
 from rotbench.taps import skip_padding
-from tests.program import rotbench, wait_for
+from tests.program import command, wait_for
 from tests.test_resume import begin, epochs_of
 
 TRAINING = """
@@ -42,7 +42,7 @@ STAGES = ["stem", "layer1", "layer2", "layer3", "layer4"]
 
 def run(folder: Path, text: str, *options: str) -> dict[str, Any]:
     (folder / "study.toml").write_text(text)
-    done = rotbench(folder, "run", "study.toml", "-q", *options)
+    done = command(folder, "run", "study.toml", "-q", *options)
     assert done.returncode == 0, done.stderr
     results: dict[str, Any] = json.loads((folder / "results" / "results.json").read_text())
     return results
@@ -161,7 +161,7 @@ def test_asking_for_probes_later_trains_nothing_anew_but_the_pretext_run_to_the_
         if one["kind"] == "downstream":
             assert one == other  # its seconds too: it was not trained again
     assert len(list((folder / "results" / "quarantine").iterdir())) == 1
-    assert "nothing to train" in rotbench(folder, "plan", "study.toml").stdout
+    assert "nothing to train" in command(folder, "plan", "study.toml").stdout
 
 
 def test_weights_kept_after_an_epoch_are_those_of_a_training_that_ends_there(
@@ -208,7 +208,7 @@ def test_kept_weights_survive_a_stop(
 def test_what_is_probed_can_be_chosen_on_the_command_line(
     tmp_path: Path, probed: tuple[Path, dict[str, Any], dict[str, Any]]
 ) -> None:
-    told = json.loads(rotbench(probed[0], "plan", "study.toml", "-k", "init=random", "--json").stdout)
+    told = json.loads(command(probed[0], "plan", "study.toml", "-k", "init=random", "--json").stdout)
     assert told["runs"] == []
     assert {(row["variant"]["probe"], row["state"]) for row in told["probes"]} == {("random", "done")}
     assert len(told["probes"]) == 2
@@ -226,7 +226,7 @@ def test_what_is_probed_can_be_chosen_on_the_command_line(
 )
 def test_a_mistake_in_probes_is_told_where_it_is(tmp_path: Path, table: str, message: str) -> None:
     (tmp_path / "study.toml").write_text(f"{TRAINING}[probes]\n{table}\n")
-    checked = rotbench(tmp_path, "check", "study.toml")
+    checked = command(tmp_path, "check", "study.toml")
     assert checked.returncode == 2
     assert message in checked.stderr
     assert "study.toml:16:" in checked.stderr
@@ -234,7 +234,7 @@ def test_a_mistake_in_probes_is_told_where_it_is(tmp_path: Path, table: str, mes
 
 def test_a_rehearsal_goes_through_the_probes_too(tmp_path: Path) -> None:
     (tmp_path / "study.toml").write_text(PROBED)
-    done = rotbench(tmp_path, "run", "study.toml", "--quick", "-q")
+    done = command(tmp_path, "run", "study.toml", "--quick", "-q")
     assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "results-quick" / "results.json").read_text())
     told = [(probe["init"], probe["epoch"], probe["status"]) for probe in results["probes"]]

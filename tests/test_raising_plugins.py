@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.program import rotbench
+from tests.program import command
 
 TASK = '''
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def test_a_plugin_that_raises_fails_its_own_runs_with_its_method_and_file(tmp_pa
         f'title = "raising"\n{pretexts}[[run]]\ninit = "random"\n[[run]]\ninit = "apply"\n[[run]]\ninit = "claims"\n'
         '[[run]]\ninit = "random"\nfreeze = "trainable"\n'
     )
-    done = rotbench(tmp_path, "run", "study.toml", "--quick")
+    done = command(tmp_path, "run", "study.toml", "--quick")
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     runs = json.loads((tmp_path / "results-quick" / "results.json").read_text())["runs"]

@@ -24,7 +24,7 @@ from rotbench.source import parse_source
 from rotbench.store import Store, attempt_number
 from rotbench.study import understand
 from rotbench.terminal import Lines, Outlook
-from tests.program import ROOT, rotbench, wait_for
+from tests.program import ROOT, command, wait_for
 
 STUDY = """
 title = "Killed"
@@ -62,7 +62,7 @@ def told(folder: Path) -> list[dict[str, Any]]:
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("undisturbed")
     (folder / "study.toml").write_text(STUDY)
-    assert rotbench(folder, "run", "study.toml").returncode == 0
+    assert command(folder, "run", "study.toml").returncode == 0
     assert len(weights(folder / "results")) == 2
     return folder / "results"
 
@@ -114,13 +114,13 @@ def test_case_3_killed_in_an_epoch_and_stopped_by_a_signal_the_weights_are_the_s
     assert b"stopped, 1 of 2 done, run again to continue" in error
     saved = committed_epochs(store, downstream)
     assert [checkpoint.epoch for checkpoint in saved] != []
-    assert f"goes on after epoch {saved[0].epoch} of 5" in rotbench(tmp_path, "plan", "study.toml").stdout
+    assert f"goes on after epoch {saved[0].epoch} of 5" in command(tmp_path, "plan", "study.toml").stdout
 
     process = begin(tmp_path)
     wait_for(lambda: epochs_of(store, downstream) > 0, 90)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-    assert rotbench(tmp_path, "run", "study.toml").returncode == 0
+    assert command(tmp_path, "run", "study.toml").returncode == 0
     assert weights(store.folder) == weights(undisturbed)
     assert told(store.folder) == told(undisturbed)
     assert list(store.attempts.iterdir()) == []
@@ -136,7 +136,7 @@ def test_case_3_killed_while_the_report_is_written_it_is_written_anew(tmp_path: 
     wait_for(lambda: list(undisturbed.glob(".report.html.*.partial")) or (undisturbed / "report.html").exists(), 90)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-    assert rotbench(tmp_path, "run", "study.toml").returncode == 0
+    assert command(tmp_path, "run", "study.toml").returncode == 0
     assert {name: (undisturbed / name).read_bytes() for name in pages} == pages
 
 

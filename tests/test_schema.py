@@ -15,7 +15,7 @@ from rotbench.registry import load_registry
 from rotbench.schema import study_schema
 from rotbench.source import parse_source
 from rotbench.study import understand
-from tests.program import ROOT, rotbench
+from tests.program import ROOT, command
 
 STUDIES = [ROOT / "experiments.toml", *sorted((ROOT / "studies").glob("*.toml"))]
 
@@ -157,10 +157,10 @@ def test_the_schema_has_the_plugins_that_are_there(tmp_path: Path) -> None:
     study = tomllib.loads('[pretext.r]\ntask = { name = "mine", turns = "all" }')
     assert list(validator(tmp_path / "plugins").iter_errors(study)) == []
     assert list(SHIPPED.iter_errors(study))
-    done = rotbench(tmp_path, "schema")
+    done = command(tmp_path, "schema")
     assert (done.returncode, done.stderr) == (0, "")
     assert list(jsonschema.Draft202012Validator(json.loads(done.stdout)).iter_errors(study)) == []
-    without = json.loads(rotbench(tmp_path, "schema", "--no-plugins").stdout)
+    without = json.loads(command(tmp_path, "schema", "--no-plugins").stdout)
     assert list(jsonschema.Draft202012Validator(without).iter_errors(study))
 
 
@@ -174,7 +174,7 @@ def test_every_setting_says_what_it_is() -> None:
 
 
 def test_a_new_study_has_its_schema_beside_it(tmp_path: Path) -> None:
-    assert rotbench(tmp_path, "new", "few-labels", "mine").returncode == 0
+    assert command(tmp_path, "new", "few-labels", "mine").returncode == 0
     text = (tmp_path / "mine" / "few-labels.toml").read_text()
     where = text.partition("\n")[0].removeprefix("#:schema ")
     schema = json.loads((tmp_path / "mine" / where).read_text())

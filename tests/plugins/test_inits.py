@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rotbench.hookspecs import STAGES, InitContext
 from rotbench.models import backbone_state, build_backbone, state_sha256
-from tests.program import rotbench
+from tests.program import command
 
 
 @pytest.fixture(scope="module")
@@ -242,7 +242,7 @@ CLAIMS = [
 @pytest.mark.thorough
 def test_a_study_of_all_inits_is_trained_and_proven(tmp_path: Path) -> None:
     (tmp_path / "study.toml").write_text(STUDY)
-    done = rotbench(tmp_path, "run", "study.toml")
+    done = command(tmp_path, "run", "study.toml")
     assert done.returncode == 0, done.stderr
     pretext, *runs = json.loads((tmp_path / "results" / "results.json").read_text())["runs"]
     starts = [run["provenance"]["start"] for run in runs]
