@@ -114,8 +114,8 @@ def test_plan_as_json_is_json_and_nothing_else(study: Path) -> None:
 def test_a_results_folder_of_a_newer_rotbench_is_left_alone(study: Path) -> None:
     (study / "results").mkdir()
     (study / "results" / "study.json").write_text('{"format": 99}')
-    for command in ("run", "plan"):
-        done = command(study, command, "study.toml")
+    for verb in ("run", "plan"):
+        done = command(study, verb, "study.toml")
         assert (done.returncode, "newer rotbench" in done.stderr) == (3, True)
     assert [path.name for path in (study / "results").iterdir()] == ["study.json"]
 
@@ -204,7 +204,7 @@ def test_completion_is_written_for_each_shell(tmp_path: Path, shell: str) -> Non
 
 
 def test_plan_and_dry_run_say_the_same_and_write_nothing(study: Path) -> None:
-    plan, dry = command(study, "plan", "study.toml"), rotbench(study, "run", "study.toml", "--dry-run")
+    plan, dry = command(study, "plan", "study.toml"), command(study, "run", "study.toml", "--dry-run")
     # Somebody else may write to the disk between the two.
     assert re.sub(r"\S+ \S+ free", "", plan.stdout) == re.sub(r"\S+ \S+ free", "", dry.stdout)
     assert (plan.returncode, dry.returncode) == (0, 0)
@@ -273,9 +273,9 @@ def test_a_closed_pipe_is_no_failed_run(study: Path, arguments: str) -> None:
 
 def test_a_results_path_that_is_a_file_is_refused_by_plan_and_run(study: Path) -> None:
     (study / "file").write_text("precious")
-    for command in ("plan", "run"):
+    for verb in ("plan", "run"):
         for out in ("file", "file/below"):
-            done = command(study, command, "study.toml", "--out", out)
+            done = command(study, verb, "study.toml", "--out", out)
             assert (done.returncode, "file is not a folder" in done.stderr) == (4, True)
     assert (study / "file").read_text() == "precious"
 
@@ -437,9 +437,9 @@ def test_damaged_and_hostile_files_are_two_lines_and_leave_nothing(
     tried = 0
     for content, (code, words) in damaged_files().items():
         (tmp_path / "file").write_text(content)
-        for command in (("report", "--from", "file", "--out", "new"), ("export", "--from", "file", "--to", "new")):
+        for arguments in (("report", "--from", "file", "--out", "new"), ("export", "--from", "file", "--to", "new")):
             with pytest.raises(SystemExit) as ended:
-                main(command)
+                main(arguments)
             told = capsys.readouterr().err
             assert (ended.value.code, len(told.splitlines())) == (code, 2), told
             assert words in told
@@ -460,8 +460,8 @@ def test_a_page_from_the_mail_is_drawn_with_other_ends_of_lines_and_a_mark_of_it
 
 
 def test_redrawing_and_exporting_load_no_torch(finished: Path) -> None:
-    for command in (["report", "--from", "results/report.html", "--out", "new"], ["export", "--to", "paper"]):
-        loaded = loaded_by(command, finished)
+    for arguments in (["report", "--from", "results/report.html", "--out", "new"], ["export", "--to", "paper"]):
+        loaded = loaded_by(arguments, finished)
         assert "matplotlib" in loaded
         assert not loaded & {"torch", "torchvision", "sklearn"}
 
@@ -482,7 +482,7 @@ def test_help_names_every_command(tmp_path: Path) -> None:
         "schema",
         "completion",
     )
-    assert all(f"  {command} " in done.stdout for command in commands)
+    assert all(f"  {name} " in done.stdout for name in commands)
     assert command(tmp_path, "--version").stdout.startswith("rotbench, version 0.1.0")
 
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import functools
 import hashlib
-import io
 import json
 import re
 from copy import deepcopy
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -18,7 +15,6 @@ from xml.etree import ElementTree
 import pytest
 
 from rotbench import report
-from rotbench.cli import main
 from rotbench.comparison import as_json, render
 from rotbench.embedded import tidied
 from rotbench.outcome import Outcome, outcome
@@ -197,25 +193,6 @@ def stores(tmp_path: Path) -> Path:
     for name, results in zip(("results", "results-lr"), two(), strict=True):
         write_store(tmp_path / name, results)
     return tmp_path
-
-
-@dataclass(frozen=True)
-class Ended:
-    returncode: int | str | None
-    stdout: str
-    stderr: str
-
-
-def command(folder: Path, *arguments: str) -> Ended:
-    """``rotbench ARGUMENTS`` within ``folder``, in this process: to load what draws takes longer than all else."""
-    out, error = io.StringIO(), io.StringIO()
-    code: int | str | None = 0
-    with contextlib.chdir(folder), contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
-        try:
-            main(arguments)
-        except SystemExit as end:
-            code = end.code
-    return Ended(code, out.getvalue(), error.getvalue())
 
 
 def files(folder: Path) -> dict[str, bytes]:

@@ -355,9 +355,9 @@ def test_report_and_export_are_the_same_bytes_on_another_day_in_another_place(
     )
     for folder, days, environment in places:
         words = decimal_comma.get("LC_ALL", "") if folder == there else ""
-        for command in (["report"], ["export", "--to", "paper"]):
+        for words_given in (["report"], ["export", "--to", "paper"]):
             done = subprocess.run(
-                [sys.executable, str(ROOT / "tests" / "elsewhere.py"), days, words, *command],
+                [sys.executable, str(ROOT / "tests" / "elsewhere.py"), days, words, *words_given],
                 cwd=folder,
                 capture_output=True,
                 text=True,

@@ -140,9 +140,9 @@ def test_a_plugin_to_start_from_works_as_it_is(tmp_path: Path) -> None:
 def test_what_is_written_is_clean(tmp_path: Path) -> None:
     for kind in KINDS:
         assert command(tmp_path, "plugins", "new", kind, f"my-{kind}", "--dir", "here").returncode == 0
-    for command in (["check", "--ignore", "S101"], ["format", "--check"]):
+    for arguments in (["check", "--ignore", "S101"], ["format", "--check"]):
         done = subprocess.run(
-            [sys.executable, "-m", "ruff", *command, "--no-cache", "--config", str(ROOT / "pyproject.toml"), "here"],
+            [sys.executable, "-m", "ruff", *arguments, "--no-cache", "--config", str(ROOT / "pyproject.toml"), "here"],
             cwd=tmp_path,
             capture_output=True,
             text=True,
