@@ -29,6 +29,9 @@ STUDY_EVERY_SECONDS = 1.0
 #: What a bar says of a run fits beside a name of so many characters into 80 columns.
 NAME_CHARACTERS = 28
 
+#: What goes on between the beginning and the first run.
+LOADING = "loading PyTorch and data"
+
 Entry = Mapping[str, float | None]
 
 
@@ -174,6 +177,8 @@ class Lines:
         self._outlook.begin(waiting)
         self._total = len(waiting)
         self._say(f"{counted(self._total)} to train" + (f", {done} done before" if done else ""))
+        if waiting:
+            self._say(LOADING)
 
     def started(self, run: Run) -> None:
         self._outlook.started(run)
@@ -254,7 +259,7 @@ class Bars:
         self._total = len(waiting)
         name = f"study, {counted(done)} done before" if done else "study"
         self._study = self._progress.add_task(
-            name, total=self._total, count=f"0/{self._total}", score="", rate="", left=""
+            name, total=self._total, count=f"0/{self._total}", score="", rate="", left=LOADING if waiting else ""
         )
         if waiting:
             self._progress.start()
@@ -267,6 +272,7 @@ class Bars:
         self._tasks[run.id] = self._progress.add_task(
             self._words[run.id], total=epochs, count=f"0/{epochs}", score="", rate="", left="starting"
         )
+        self._show_study(now=True)
 
     def progress(self, run: Run, entry: Entry) -> None:
         self._outlook.progress(run, entry)

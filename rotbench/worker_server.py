@@ -12,6 +12,7 @@ was forked, or ``{"id", "refused"}``, and ``{"id", "code"}`` after it has ended,
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import fcntl
 import gc
@@ -22,6 +23,7 @@ import select
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -56,7 +58,9 @@ def main(descriptor: int) -> int:
         request = serve(channel)
         if request is None:
             os._exit(0)  # nothing is left to be written or put away
-    return perform(request, time.monotonic())
+    code = perform(request, time.monotonic())
+    leave(code)
+    return code
 
 
 def end_with_peer(channel: socket.socket) -> None:
@@ -192,6 +196,19 @@ def perform(request: Request, began: float) -> int:
     module = importlib.import_module(request.module)
     sys.argv = [str(module.__file__), *request.arguments]
     return int(module.main(list(request.arguments), began))
+
+
+def leave(code: int) -> None:
+    """End a child as the interpreter does, but for taking its objects apart, which takes tenths of a second.
+
+    Threads are waited for, what was registered for the end is called, and output is written. What raised an error
+    never comes here, and ends in the ordinary way.
+    """
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def end_group_of(pid: int) -> None:

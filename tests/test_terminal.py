@@ -75,8 +75,9 @@ def test_lines_say_epoch_score_speed_and_what_is_left(capsys: pytest.CaptureFixt
     assert "\x1b" not in err
     lines = err.splitlines()
     assert lines[0] == "8 runs to train, 3 done before"
-    assert lines[1] == "started   random, none, seed 0"
-    assert lines[2] == (
+    assert lines[1] == "loading PyTorch and data"
+    assert lines[2] == "started   random, none, seed 0"
+    assert lines[3] == (
         "  random, none, seed 0: epoch 1/4  test 45.6% (loss 1.500), train 50.0% (loss 1.250), 10.0 s, 30 s left"
     )
     assert "note: something to know" in lines
@@ -98,6 +99,7 @@ def test_bars_have_the_study_and_each_run_and_fit_the_terminal(width: int) -> No
     bars = Bars(made.runs, outlook(made), console)
     runs = [run for run in made.runs if run.kind == "downstream"]
     bars.begin(runs, 3)
+    bars._progress.refresh()
     for run in runs[:2]:
         bars.started(run)
         bars.progress(run, ROW)
@@ -108,7 +110,9 @@ def test_bars_have_the_study_and_each_run_and_fit_the_terminal(width: int) -> No
     screens = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", part) for part in file.getvalue().split("\r")]
     lines = [line for screen in screens for line in screen.splitlines()]
     assert max(map(len, lines)) <= width
-    top, bottom = [line for line in lines if line.strip()][-2:]
+    first, *_, top, bottom = [line for line in lines if line.strip()]
+    assert first.split()[-5:] == ["0/8", "loading", "PyTorch", "and", "data"]
+    assert "loading" not in top
     assert top.startswith("study, 3 runs done before")
     assert "1/8" in top
     assert bottom.startswith("random, below, seed 0")
