@@ -11,22 +11,22 @@ from rotbench import hookimpl
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
 
-#: Cells along each side of the picture of colours that is asked for.
+#: Cells along each side of the map of colours that is predicted.
 CELLS = 8
 
-#: How far blue and red can be from grey: Cb and Cr are the differences divided by this.
+#: The ranges of blue and red minus luma: Cb and Cr are these differences divided by them.
 BLUE, RED = 1.772, 1.402
 
-#: Chroma in one direction is rounded to one of these, finer near grey, where most of it lies: 9 * 9 colours in all.
+#: The levels to which each chroma channel is quantised, finer near grey, where most values lie: 9 * 9 colours.
 LEVELS = tuple(0.5 * abs(step) * step / 16 for step in range(-4, 5))
 
 
 @dataclass(frozen=True)
 class Colourisation:
-    """Tell the colours of an image shown in grey (Zhang, Isola and Efros; Larsson et al., ECCV 2016).
+    """Predict the colours of an image shown in grey (Zhang, Isola and Efros; Larsson et al., ECCV 2016).
 
-    Colours are Cb and Cr of YCbCr (ITU-R BT.601), means over the cells of an 8 x 8 grid. Unlike the paper's, classes
-    of colours are not weighted against each other.
+    Colours are Cb and Cr of YCbCr (ITU-R BT.601), averaged over the cells of an 8 x 8 grid. Unlike in the paper,
+    colour classes are not reweighted.
     """
 
     name: ClassVar[str] = "colourisation"
@@ -37,11 +37,11 @@ class Colourisation:
         "Phillip and Efros, Alexei A.}, booktitle = {ECCV}, year = {2016}}"
     )
 
-    #: What is predicted: which of 81 colours (classification), or the two numbers of a colour (regression).
+    #: The kind of target: one of 81 colours (classification), or the two values of a colour (regression).
     target: Literal["quantised", "regressed"] = "quantised"
 
     def head(self, features: int, *, map_size: int) -> nn.Module:
-        """(N, features, map_size, map_size) to (N, 81 or 2, 8, 8)."""
+        """Return a head from (N, features, map_size, map_size) to (N, 81 or 2, 8, 8)."""
         from rotbench.heads import Picture
 
         if self.target == "regressed":
@@ -49,7 +49,7 @@ class Colourisation:
         return Picture(features, len(LEVELS) ** 2, map_size, CELLS)
 
     def make_batch(self, images: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
-        """Grey images, float32 (N, 3, H, W) of three equal channels, and Cb, Cr in -0.5..0.5, float32 (N, 2, 8, 8)."""
+        """Return grey images, float32 (N, 3, H, W), and Cb, Cr in -0.5..0.5, float32 (N, 2, 8, 8)."""
         import torch
         from torch.nn import functional
 
@@ -60,7 +60,7 @@ class Colourisation:
         return grey.repeat(1, 3, 1, 1), functional.adaptive_avg_pool2d(chroma, CELLS)
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Cross entropy over colours, or mean squared error in units of 0.1, as far as chroma commonly goes."""
+        """Return the cross entropy over colours, or the mean squared error in units of 0.1, a typical chroma."""
         import torch
         from torch.nn import functional
 
@@ -71,7 +71,7 @@ class Colourisation:
         return functional.cross_entropy(outputs, len(LEVELS) * blue + red)
 
     def score(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """(N,) explained variance: what is predicted against the batch's mean colour as a guess everywhere."""
+        """Return the explained variance (N,), relative to predicting the mean colour of the batch everywhere."""
         from rotbench.heads import explained_variance
 
         guess = targets.mean((0, 2, 3), keepdim=True)
@@ -79,11 +79,11 @@ class Colourisation:
         return explained_variance(errors, (guess - targets).square().sum((1, 2, 3)))
 
     def chance(self) -> float:
-        """The best single colour explains nothing."""
+        """Return 0: the best constant colour explains no variance."""
         return 0.0
 
     def _colours(self, outputs: Tensor) -> Tensor:
-        """Cb, Cr (N, 2, 8, 8); of classes the mean colour under their probabilities."""
+        """Cb, Cr (N, 2, 8, 8); for classes, the mean colour under their probabilities."""
         import torch
 
         if self.target == "regressed":
@@ -92,7 +92,7 @@ class Colourisation:
         return torch.einsum("nkhw,kc->nchw", outputs.softmax(1), torch.cartesian_prod(levels, levels))
 
     def pictures(self, views: Tensor, outputs: Tensor, targets: Tensor) -> Iterator[tuple[Tensor, str]]:
-        """Side by side: grey, in the colours that were predicted, in the true ones (both as coarse as predicted)."""
+        """Yield each image side by side: grey, in predicted and in true colours, both at the predicted resolution."""
         import torch
         from torch.nn import functional
 
@@ -103,7 +103,7 @@ class Colourisation:
             blue, red = grey + BLUE * enlarged[:, :1], grey + RED * enlarged[:, 1:]
             shown.append(torch.cat((red, (grey - 0.2989 * red - 0.114 * blue) / 0.587, blue), 1).clamp(0, 1))
         for image, share in zip(torch.cat(shown, 3), self.score(outputs, targets).tolist(), strict=True):
-            yield image, f"shown, predicted, true: {100 * share:.0f} % explained"
+            yield image, f"input, predicted, true: {100 * share:.0f} % of variance explained"
 
 
 @hookimpl

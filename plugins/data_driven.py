@@ -1,9 +1,9 @@
-"""Inits that look at training images, without labels, and scale weights by what comes out of each convolution.
+"""Data-dependent inits, which scale weights by the outputs of each convolution on unlabelled training images.
 
-A convolution of a ResNet has no bias, so that dividing its weights divides its output, and one pass over the images
-is enough: each convolution is scaled before anything behind it is computed. A BatchNorm in training mode would cancel
-that scale; the weights' size still decides how far a step of the optimiser turns them, and what a frozen BatchNorm
-that keeps its statistics lets through.
+A convolution of a ResNet has no bias, so dividing its weights divides its output, and one pass over the images is
+enough: each convolution is scaled before the layers above it are computed. A BatchNorm in training mode cancels that
+scale; the norm of the weights still determines their effective learning rate, and the output of a frozen BatchNorm
+that keeps its statistics.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 
     from rotbench.hookspecs import InitContext
 
-#: An output whose standard deviation is less than this share of its root mean square is as good as constant: what
-#: varies in it may be rounding, which scaling would blow up.
+#: An output whose standard deviation is below this share of its root mean square counts as constant: its variation may
+#: be rounding error, which scaling would amplify.
 CONSTANT = 1e-4
 
 
 @dataclass(frozen=True)
 class Lsuv:
-    """Orthonormal convolutions, divided one after another until outputs have variance 1 (Mishkin and Matas, ICLR 2016).
+    """Orthonormal convolutions, scaled layer by layer to outputs of variance 1 (Mishkin and Matas, ICLR 2016).
 
-    Outputs are seen in evaluation mode, in which a fresh BatchNorm passes on what it is given: the weights themselves
-    keep the scale. The paper repeats the division up to a tolerance; without biases the first one is exact.
+    Outputs are computed in evaluation mode, in which a new BatchNorm is the identity: the weights themselves keep the
+    scale. The paper repeats the division up to a tolerance; without biases the first division is exact.
     """
 
     name: ClassVar[str] = "lsuv"
@@ -41,7 +41,7 @@ class Lsuv:
     )
 
     def apply(self, model: nn.Module, context: InitContext) -> Collection[str]:
-        """Sets and claims the weights of all convolutions; one whose output is constant stays orthonormal."""
+        """Set and claim the weights of all convolutions; one whose output is constant stays orthonormal."""
         import torch
         from torch import nn
 
@@ -50,7 +50,7 @@ class Lsuv:
             nn.init.orthogonal_(module.weight, generator=context.generator)
 
         def scale(module: nn.Module, _: Any, output: Tensor) -> None:
-            variance, mean = torch.var_mean(output, correction=0)  # over images, channels and places
+            variance, mean = torch.var_mean(output, correction=0)  # over images, channels and positions
             divisor = _deviation(variance, mean)
             module.get_parameter("weight").div_(divisor)
             output.div_(divisor)
@@ -63,11 +63,11 @@ class Lsuv:
 class DataDependent:
     """Channels scaled to variance 1 and centred over training images (Krähenbühl et al., ICLR 2016).
 
-    This is the paper's normalisation within layers. The mean goes into the running mean of the BatchNorm behind, since
-    a convolution here has no bias, and its running variance is 1: evaluation and training mode agree on these images.
-    Scales and shifts of BatchNorm stay, so that pretext weights keep their features. The paper's second step, which
-    evens out the rate of change between layers, is left out: it scales one layer and undoes that in the next, for
-    which the layers must form a chain; here BatchNorm undoes every scale by itself, and shortcuts join two paths.
+    This is the within-layer normalisation of the paper. The mean becomes the running mean of the following BatchNorm,
+    since a convolution here has no bias, and its running variance is 1: evaluation and training mode agree on these
+    images. Scales and shifts of BatchNorm are kept, so that pretext weights keep their features. The second step of
+    the paper, which equalises the rate of change between layers, is omitted: it scales one layer and undoes that in
+    the next, which needs layers in a chain; here BatchNorm undoes every scale, and shortcuts join two paths.
     """
 
     name: ClassVar[str] = "data-dependent"
@@ -78,14 +78,14 @@ class DataDependent:
         "booktitle = {ICLR}, year = {2016}}"
     )
 
-    #: The name of the [pretext.NAME] whose weights are scaled; without it, the random weights of the seed.
+    #: The name of the [pretext.NAME] whose weights are scaled; if unset, the random weights of the seed.
     pretext: str | None = None
 
     def apply(self, model: nn.Module, context: InitContext) -> Collection[str]:
-        """Sets and claims the weights of all convolutions and all running statistics, with ``pretext`` every tensor.
+        """Set and claim the weights of all convolutions and all running statistics; with ``pretext``, every tensor.
 
-        A channel whose output is constant keeps its weights and is centred. ``ValueError`` where pretext weights do
-        not fit.
+        A channel whose output is constant keeps its weights and is centred. Raise ``ValueError`` if pretext weights
+        do not fit.
         """
         import torch
         from torch import nn
@@ -94,7 +94,7 @@ class DataDependent:
 
         if self.pretext is not None:
             if context.pretext is None:
-                raise ValueError(f'there are no weights of the pretext run "{self.pretext}"')
+                raise ValueError(f'the weights of the pretext run "{self.pretext}" are missing')
             load_backbone(model, context.pretext)
 
         def scale(module: nn.Module, _: Any, output: Tensor) -> None:
@@ -125,7 +125,7 @@ def _modules(model: nn.Module, kind: type[nn.Module]) -> dict[str, Any]:
 
 
 def _deviation(variance: Tensor, mean: Tensor) -> Tensor:
-    """The standard deviation, or 1 where the output is as good as constant."""
+    """The standard deviation, or 1 if the output counts as constant."""
     varies = variance > CONSTANT**2 * (variance + mean**2)
     return variance.sqrt().where(varies, 1.0)
 
@@ -136,18 +136,18 @@ def _pass(
     after: Mapping[nn.Module, Callable[[nn.Module, Any, Tensor], None]],
     before: Mapping[nn.Module, Callable[[nn.Module, tuple[Tensor, ...]], None]],
 ) -> None:
-    """Pass ``images`` through ``model`` in evaluation mode; what is done after and before a module may change it.
+    """Pass ``images`` through ``model`` in evaluation mode, with hooks after and before modules, which may change them.
 
-    Afterwards no hook is left and every module is in the mode that it came in.
+    Afterwards the hooks are removed and every module is in its previous mode.
     """
     import torch
 
     modes = {module: module.training for module in model.modules()}
     with ExitStack() as stack:
-        for module, done in after.items():
-            stack.callback(module.register_forward_hook(done).remove)
-        for module, do in before.items():
-            stack.callback(module.register_forward_pre_hook(do).remove)
+        for module, hook in after.items():
+            stack.callback(module.register_forward_hook(hook).remove)
+        for module, pre_hook in before.items():
+            stack.callback(module.register_forward_pre_hook(pre_hook).remove)
         for module, training in modes.items():
             stack.callback(setattr, module, "training", training)
         stack.enter_context(torch.no_grad())

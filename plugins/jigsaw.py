@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Jigsaw:
-    """Tell in which order the tiles of an image are shown (Noroozi and Favaro, ECCV 2016)."""
+    """Predict in which order the tiles of an image are shown (Noroozi and Favaro, ECCV 2016)."""
 
     name: ClassVar[str] = "jigsaw"
-    augments: ClassVar[bool] = True  # a crop after padding leaves black bars, which give the edge of an image away
+    augments: ClassVar[bool] = True  # crops after padding show black bars, which reveal the edges of an image
     cite: ClassVar[str] = (
         "@inproceedings{noroozi2016jigsaw, title = {Unsupervised Learning of Visual Representations by Solving Jigsaw "
         "Puzzles}, author = {Noroozi, Mehdi and Favaro, Paolo}, booktitle = {ECCV}, year = {2016}}"
@@ -30,28 +30,28 @@ class Jigsaw:
 
     #: Tiles along each side of an image: 2 x 2, or 3 x 3 as in the paper.
     grid: Literal[2, 3] = 2
-    #: How many orders there are, as unlike as can be: 24 are all that 2 x 2 tiles have; the paper has 1000 of 3 x 3.
+    #: Number of orders, chosen to differ as much as possible: 2 x 2 tiles have 24; the paper uses 1000 of 3 x 3.
     permutations: Annotated[int, Field(ge=2, le=1000)] = 24
-    #: Whether tiles are enlarged to the size of the image, so that layer4 sees maps as large as those of whole images.
+    #: Whether tiles are enlarged to the size of the image, so that layer4 gets maps as large as those of whole images.
     enlarge: bool = True
 
     def __post_init__(self) -> None:
-        """Raises ``ValueError`` where there are not so many orders."""
-        there = math.factorial(self.grid**2)
-        if self.permutations > there:
-            asked = f"{self.grid} x {self.grid} tiles have {there} orders, not {self.permutations}"
-            raise ValueError(f"{asked}; give fewer or take grid 3")
+        """Raise ``ValueError`` if the tiles have fewer orders."""
+        orders = math.factorial(self.grid**2)
+        if self.permutations > orders:
+            what = f"{self.grid} x {self.grid} tiles have {orders} orders, not {self.permutations}"
+            raise ValueError(f"{what}; use fewer permutations or grid 3")
 
     def head(self, features: int) -> nn.Module:
-        """(N * tiles, features) to (N, permutations): the tiles of an image are judged together."""
+        """Return a head from (N * tiles, features) to (N, permutations), one prediction per image."""
         from rotbench.heads import Together
 
         return Together(features, self.grid**2, self.permutations)
 
     def make_batch(self, images: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
-        """Tiles, float32 (N * tiles, 3, h, h), those of an image together; number of their order, int64 (N,).
+        """Return tiles, float32 (N * tiles, 3, h, h), grouped by image, and the index of their order, int64 (N,).
 
-        The gaps between tiles are random, lest edges that continue each other give the order away.
+        The gaps between tiles are random, so that continued edges do not reveal the order.
         """
         import torch
 
@@ -59,7 +59,7 @@ class Jigsaw:
         return self._shown(images, targets, generator), targets.to(images.device)
 
     def evaluation_batches(self, images: Tensor, generator: Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        """One order an image, each tile in the middle of its cell."""
+        """Yield one batch: one order per image, each tile in the middle of its cell."""
         import torch
 
         targets = torch.randint(self.permutations, (len(images),), generator=generator)
@@ -76,31 +76,31 @@ class Jigsaw:
         return resized(views, images.shape[-1]) if self.enlarge else views
 
     def chance(self) -> float:
-        """One of the orders."""
+        """Return the accuracy of guessing one of the orders."""
         return 1 / self.permutations
 
     def pictures(self, views: Tensor, outputs: Tensor, targets: Tensor) -> Iterator[tuple[Tensor, str]]:
-        """The tiles of an image, put together as they were shown."""
+        """Yield the tiles of each image in the order in which they were shown."""
         from torch.nn import functional
 
-        from rotbench.heads import answers
+        from rotbench.heads import top_predictions
 
         orders = permutation_set(self.grid**2, self.permutations)
         framed = functional.pad(views, (1, 1, 1, 1), value=1.0)
         side = framed.shape[-1]
         rows = framed.view(-1, self.grid, self.grid, 3, side, side)
         shown = rows.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)  # (N, 3, grid * h, grid * h)
-        for image, (target, answer, share) in zip(shown, answers(outputs, targets), strict=True):
-            true, told = ("".join(str(tile + 1) for tile in orders[order]) for order in (target, answer))
-            yield image, f"order {true}, says {told} ({share:.0f} %)"
+        for image, (target, predicted, percent) in zip(shown, top_predictions(outputs, targets), strict=True):
+            true, found = ("".join(str(tile + 1) for tile in orders[order]) for order in (target, predicted))
+            yield image, f"order {true} → predicted {found} ({percent:.0f} %)"
 
 
 @functools.cache
 def permutation_set(tiles: int, count: int) -> tuple[tuple[int, ...], ...]:
-    """``count`` orders of ``tiles``, the first of which is the natural one, chosen one after another.
+    """Choose ``count`` orders of ``tiles`` one by one, the natural order first.
 
-    Next comes the order that differs in most places from the one chosen that is most like it; of several the one
-    that differs most from all chosen together, of those the first in alphabetical order.
+    The next order is the one with the largest Hamming distance to its nearest chosen order; ties go to the largest
+    summed distance to all chosen orders, then to the first in lexicographic order.
     """
     import numpy as np
 

@@ -1,4 +1,4 @@
-"""Relative patch position: the target is which of its eight neighbours is shown beside a patch."""
+"""Relative patch position: the target is which of eight neighbours is shown with a patch."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ NEIGHBOURS = ("above left", "above", "above right", "left", "right", "below left
 
 @dataclass(frozen=True)
 class RelativePatch:
-    """Tell where a patch lies that was cut out beside another one (Doersch, Gupta and Efros, ICCV 2015)."""
+    """Predict the position of a patch relative to another one (Doersch, Gupta and Efros, ICCV 2015)."""
 
     name: ClassVar[str] = "relative-patch"
-    augments: ClassVar[bool] = True  # a crop after padding leaves black bars, which give the edge of an image away
+    augments: ClassVar[bool] = True  # crops after padding show black bars, which reveal the edges of an image
     cite: ClassVar[str] = (
         "@inproceedings{doersch2015context, title = {Unsupervised Visual Representation Learning by Context "
         "Prediction}, author = {Doersch, Carl and Gupta, Abhinav and Efros, Alexei A.}, booktitle = {ICCV}, "
         "year = {2015}}"
     )
 
-    #: Whether patches are enlarged to the size of the image, so that layer4 sees maps as large as of whole images.
+    #: Whether patches are enlarged to the size of the image, so that layer4 gets maps as large as for whole images.
     enlarge: bool = True
 
     def head(self, features: int) -> nn.Module:
-        """(2 N, features) to (N, 8): the two patches of an image are judged together."""
+        """Return a head from (2 N, features) to (N, 8), one prediction for the two patches of an image."""
         from rotbench.heads import Together
 
         return Together(features, 2, 8)
 
     def make_batch(self, images: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
-        """Middle and neighbour in turn, float32 (2 N, 3, h, h), and which neighbour it is, int64 (N,) in 0..7.
+        """Return middle and neighbour in turn, float32 (2 N, 3, h, h), and the neighbour's index, int64 (N,) in 0..7.
 
-        Each patch lies anywhere in its cell of a 3 x 3 grid, lest edges and distances give the position away. The
-        first is always the middle one: a patch alone then tells nothing but where in a picture it commonly lies.
+        Each patch has a random place in its cell of a 3 x 3 grid, so that edges and distances do not reveal the
+        position. The first patch is always the middle one: a single patch then reveals only where it usually lies.
         """
         import torch
 
@@ -48,7 +48,7 @@ class RelativePatch:
         return self._shown(images, targets, generator), targets.to(images.device)
 
     def evaluation_batches(self, images: Tensor, generator: Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        """One neighbour an image, each patch in the middle of its cell."""
+        """Yield one batch: one neighbour per image, each patch in the middle of its cell."""
         import torch
 
         targets = torch.randint(8, (len(images),), generator=generator)
@@ -65,21 +65,21 @@ class RelativePatch:
         return resized(views, images.shape[-1]) if self.enlarge else views
 
     def chance(self) -> float:
-        """One of eight."""
+        """Return the accuracy of guessing one of eight neighbours."""
         return 1 / 8
 
     def pictures(self, views: Tensor, outputs: Tensor, targets: Tensor) -> Iterator[tuple[Tensor, str]]:
-        """Both patches where they were cut out, and nothing in the other cells."""
-        from rotbench.heads import answers
+        """Yield both patches of each image in their cells, with the other cells empty."""
+        from rotbench.heads import top_predictions
 
         side = views.shape[-1]
         pairs = zip(views[0::2], views[1::2], strict=True)
-        for pair, (target, answer, share) in zip(pairs, answers(outputs, targets), strict=True):
+        for pair, (target, predicted, percent) in zip(pairs, top_predictions(outputs, targets), strict=True):
             board = views.new_ones(3, 3 * side + 4, 3 * side + 4)
             for patch, cell in zip(pair, (4, target + (target >= 4)), strict=True):
                 top, left = ((side + 2) * place for place in divmod(cell, 3))
                 board[:, top : top + side, left : left + side] = patch
-            yield board, f"{NEIGHBOURS[target]}, says {NEIGHBOURS[answer]} ({share:.0f} %)"
+            yield board, f"{NEIGHBOURS[target]} → predicted {NEIGHBOURS[predicted]} ({percent:.0f} %)"
 
 
 @hookimpl

@@ -1,4 +1,4 @@
-"""Rotation prediction: the target is the quarter turn by which an image was rotated."""
+"""Rotation prediction: the target is the angle by which an image was rotated."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Rotation:
-    """Tell by which multiple of 90 degrees an image was turned (Gidaris, Singh and Komodakis, ICLR 2018)."""
+    """Predict by which multiple of 90 degrees an image was rotated (Gidaris, Singh and Komodakis, ICLR 2018)."""
 
     name: ClassVar[str] = "rotation"
     cite: ClassVar[str] = (
@@ -23,53 +23,56 @@ class Rotation:
         "year = {2018}}"
     )
 
-    #: One random turn of each image in a batch, or all four of each image (the paper's way, at four times the cost).
+    #: One random rotation per image in a batch, or all four of each image, as in the paper, at four times the cost.
     turns: Literal["one", "all"] = "one"
 
     def head(self, features: int) -> nn.Module:
-        """A linear layer from (M, features) to (M, 4)."""
+        """Return a linear layer from (M, features) to (M, 4)."""
         from torch import nn
 
         return nn.Linear(features, 4)
 
     def make_batch(self, images: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
-        """Turned images, float32 (M, 3, H, H), and their turns, int64 (M,) in 0..3; M is N, or 4 N for ``all``."""
+        """Return rotated images, float32 (M, 3, H, H), and their rotations, int64 (M,) in 0..3.
+
+        M is N, or 4 N if ``turns`` is ``"all"``.
+        """
         import torch
 
-        turned = torch.stack(_all_turns(images))  # (4, N, 3, H, H)
+        rotated = torch.stack(_all_rotations(images))  # (4, N, 3, H, H)
         if self.turns == "all":
             targets = torch.arange(4, device=images.device).repeat_interleave(len(images))
-            return turned.flatten(0, 1), targets
+            return rotated.flatten(0, 1), targets
         targets = torch.randint(4, (len(images),), generator=generator).to(images.device, non_blocking=True)
-        return turned[targets, torch.arange(len(images), device=images.device)], targets
+        return rotated[targets, torch.arange(len(images), device=images.device)], targets
 
     def evaluation_batches(self, images: Tensor, generator: Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        """Four batches: every image at every turn, so that the score has no luck of the draw in it."""
+        """Yield four batches, every image in every rotation, so that the score does not depend on random draws."""
         import torch
 
-        for turn, views in enumerate(_all_turns(images)):
-            yield views, torch.full((len(images),), turn, device=images.device)
+        for target, views in enumerate(_all_rotations(images)):
+            yield views, torch.full((len(images),), target, device=images.device)
 
     def chance(self) -> float:
-        """One of four."""
+        """Return the accuracy of guessing one of four rotations."""
         return 0.25
 
     def pictures(self, views: Tensor, outputs: Tensor, targets: Tensor) -> Iterator[tuple[Tensor, str]]:
-        """The turned images, with turns in degrees."""
-        from rotbench.heads import answers
+        """Yield the rotated images, each with its rotation and the predicted one in degrees."""
+        from rotbench.heads import top_predictions
 
-        for view, (target, answer, share) in zip(views, answers(outputs, targets), strict=True):
-            yield view, f"{90 * target}°, says {90 * answer}° ({share:.0f} %)"
+        for view, (target, predicted, percent) in zip(views, top_predictions(outputs, targets), strict=True):
+            yield view, f"{90 * target}° → predicted {90 * predicted}° ({percent:.0f} %)"
 
 
-def _all_turns(images: Tensor) -> list[Tensor]:
-    """(N, 3, H, H) turned counter-clockwise by 0, 90, 180 and 270 degrees, as ``numpy.rot90`` turns."""
+def _all_rotations(images: Tensor) -> list[Tensor]:
+    """(N, 3, H, H) rotated counter-clockwise by 0, 90, 180 and 270 degrees, as ``numpy.rot90`` does."""
     import torch
 
     height, width = images.shape[2:]
     if height != width:
         raise ValueError(f"rotation needs square images, not {height} x {width}")
-    return [torch.rot90(images, turn, (2, 3)) for turn in range(4)]
+    return [torch.rot90(images, quarters, (2, 3)) for quarters in range(4)]
 
 
 @hookimpl

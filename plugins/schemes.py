@@ -1,7 +1,7 @@
-"""Inits that draw weights by a formula, without data: the schemes of the literature.
+"""Random initialisation schemes from the literature, which need no data.
 
-The convolutions are the only weights of the backbone that are drawn; its BatchNorm modules start at scale 1 and
-shift 0. A convolution's fans are counted as torch counts them, over all groups on the outgoing side.
+Only the convolutions of the backbone are drawn; its BatchNorm modules start at scale 1 and shift 0. Fans are counted
+as torch does, over all groups for fan_out.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Kaiming:
-    """Convolutions of variance 2 / fan, which keeps the scale of signals through ReLUs (He et al., ICCV 2015)."""
+    """Convolutions of variance 2 / fan, which preserves the scale of signals through ReLUs (He et al., ICCV 2015)."""
 
     name: ClassVar[str] = "kaiming"
     exact: ClassVar[bool] = False
@@ -32,13 +32,13 @@ class Kaiming:
         "booktitle = {ICCV}, year = {2015}}"
     )
 
-    #: Which side keeps its variance: "fan_in" the activations, "fan_out" the gradients (as "random" has it).
+    #: What keeps its variance: the activations ("fan_in"), or the gradients ("fan_out", as in the init "random").
     mode: Literal["fan_in", "fan_out"] = "fan_in"
-    #: What weights are drawn from; both have the same variance.
+    #: The distribution of the weights; both have the same variance.
     distribution: Literal["normal", "uniform"] = "normal"
 
     def apply(self, model: nn.Module, context: InitContext) -> Collection[str]:
-        """Draws and claims the weights of all convolutions."""
+        """Draw and claim the weights of all convolutions."""
         from torch.nn import init
 
         draw = init.kaiming_normal_ if self.distribution == "normal" else init.kaiming_uniform_
@@ -50,7 +50,7 @@ class Kaiming:
 
 @dataclass(frozen=True)
 class Xavier:
-    """Convolutions of variance 2 / (fan_in + fan_out), made for tanh (Glorot and Bengio, AISTATS 2010)."""
+    """Convolutions of variance 2 / (fan_in + fan_out), derived for tanh (Glorot and Bengio, AISTATS 2010)."""
 
     name: ClassVar[str] = "xavier"
     exact: ClassVar[bool] = False
@@ -59,11 +59,11 @@ class Xavier:
         "Neural Networks}, author = {Glorot, Xavier and Bengio, Yoshua}, booktitle = {AISTATS}, year = {2010}}"
     )
 
-    #: What weights are drawn from; both have the same variance.
+    #: The distribution of the weights; both have the same variance.
     distribution: Literal["normal", "uniform"] = "uniform"
 
     def apply(self, model: nn.Module, context: InitContext) -> Collection[str]:
-        """Draws and claims the weights of all convolutions."""
+        """Draw and claim the weights of all convolutions."""
         from torch.nn import init
 
         draw = init.xavier_normal_ if self.distribution == "normal" else init.xavier_uniform_
@@ -85,11 +85,11 @@ class Orthogonal:
         "year = {2014}}"
     )
 
-    #: The length of each row, or of each column where there are more rows than columns.
+    #: The norm of each row, or of each column if there are more rows than columns.
     gain: Annotated[float, Field(gt=0)] = 1.0
 
     def apply(self, model: nn.Module, context: InitContext) -> Collection[str]:
-        """Draws and claims the weights of all convolutions."""
+        """Draw and claim the weights of all convolutions."""
         from torch.nn import init
 
         kernels = _kernels(model)
@@ -100,7 +100,7 @@ class Orthogonal:
 
 @dataclass(frozen=True)
 class ZeroInitResidual:
-    """Random weights, but residual branches give 0: each block starts as its shortcut (Goyal et al., 2017)."""
+    """Random weights with residual branches that output 0: each block starts as its shortcut (Goyal et al., 2017)."""
 
     name: ClassVar[str] = "zero-init-residual"
     exact: ClassVar[bool] = False
@@ -112,7 +112,7 @@ class ZeroInitResidual:
     )
 
     def apply(self, model: nn.Module, context: InitContext) -> Collection[str]:
-        """Sets and claims the scale of the last BatchNorm of each residual branch."""
+        """Set and claim the scale of the last BatchNorm of each residual branch."""
         from torch import nn
         from torchvision.models.resnet import BasicBlock, Bottleneck
 

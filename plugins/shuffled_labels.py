@@ -1,4 +1,4 @@
-"""Shuffled labels: a control that trains as long on the same images and has nothing to learn but each by heart."""
+"""Shuffled labels: a control that trains as long on the same images and can only memorise them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ShuffledLabels:
-    """Tell classes that were dealt out at random, a control: nothing generalises (Zhang et al., ICLR 2017)."""
+    """Predict randomly assigned classes, a control: nothing generalises (Zhang et al., ICLR 2017)."""
 
     name: ClassVar[str] = "shuffled-labels"
     uses_labels: ClassVar[bool] = True
@@ -25,31 +25,31 @@ class ShuffledLabels:
     )
 
     def relabel(self, labels: Tensor, generator: Generator) -> Tensor:
-        """The training labels, int64 (N,), in another order: each class keeps its number of images."""
+        """Return the training labels, int64 (N,), shuffled: each class keeps its number of images."""
         import torch
 
         return labels[torch.randperm(len(labels), generator=generator).to(labels.device)]
 
     def head(self, features: int, *, classes: int) -> nn.Module:
-        """A linear layer from (N, features) to (N, classes)."""
+        """Return a linear layer from (N, features) to (N, classes)."""
         from torch import nn
 
         return nn.Linear(features, classes)
 
     def make_batch(self, images: Tensor, generator: Generator, *, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """The images as they are, float32 (N, 3, H, W), and labels, int64 (N,); those of test images are true."""
+        """Return the images unchanged, float32 (N, 3, H, W), and labels, int64 (N,); test labels are the true ones."""
         return images, labels
 
     def chance(self, *, classes: int) -> float:
-        """One of the classes: what is learnt by heart says nothing of test images."""
+        """Return the accuracy of guessing one of the classes: memorised labels do not transfer to test images."""
         return 1 / classes
 
     def pictures(self, views: Tensor, outputs: Tensor, targets: Tensor) -> Iterator[tuple[Tensor, str]]:
-        """The images, with true class and prediction by their numbers."""
-        from rotbench.heads import answers
+        """Yield the images, each with the numbers of its true class and of the predicted one."""
+        from rotbench.heads import top_predictions
 
-        for view, (target, answer, share) in zip(views, answers(outputs, targets), strict=True):
-            yield view, f"class {target}, says {answer} ({share:.0f} %)"
+        for view, (target, predicted, percent) in zip(views, top_predictions(outputs, targets), strict=True):
+            yield view, f"class {target} → predicted {predicted} ({percent:.0f} %)"
 
 
 @hookimpl

@@ -13,13 +13,13 @@ from rotbench import hookimpl
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
 
-#: The least of the paper's experiments on CIFAR-10 (appendix B.9): 94.0 % were reached by a ResNet50 after 1000 epochs.
+#: The smallest setting of the paper on CIFAR-10 (appendix B.9): a ResNet50 reached 94.0 % after 1000 epochs.
 EPOCHS, BATCH_SIZE, TEMPERATURE = 1000, 256, 0.5
 
 
 @dataclass(frozen=True)
 class SimCLR:
-    """Tell which of many distorted views shows the same image (Chen, Kornblith, Norouzi and Hinton, ICML 2020)."""
+    """Predict which of many augmented views shows the same image (Chen, Kornblith, Norouzi and Hinton, ICML 2020)."""
 
     name: ClassVar[str] = "simclr"
     augments: ClassVar[bool] = True
@@ -29,21 +29,22 @@ class SimCLR:
         "booktitle = {ICML}, year = {2020}}"
     )
 
-    #: What cosines are divided by before the softmax.
+    #: The divisor of cosine similarities before the softmax.
     temperature: Annotated[float, Field(gt=0)] = TEMPERATURE
-    #: Numbers that a view is projected to before views are compared.
+    #: Output dimensions of the projection head.
     projection: Annotated[int, Field(ge=2)] = 128
 
     def head(self, features: int) -> nn.Module:
-        """(2 N, features) to (2 N, projection) through one hidden layer as wide as the features."""
+        """Return a head from (2 N, features) to (2 N, projection) with one hidden layer of width ``features``."""
         from rotbench.heads import perceptron
 
         return perceptron(features, features, self.projection)
 
     def make_batch(self, images: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
-        """Two views of each image, float32 (2 N, 3, H, W), all first ones first; int64 (2 N,), where the other stands.
+        """Return two views per image, float32 (2 N, 3, H, W), and the index of each view's other, int64 (2 N,).
 
-        As in the paper's experiments on CIFAR-10: a random part is enlarged, mirrored, changed in colour, made grey.
+        The first views of all images come first. Augmentation is as in the paper's experiments on CIFAR-10: random
+        resized crop, flip, colour distortion, conversion to grey.
         """
         import torch
 
@@ -53,21 +54,21 @@ class SimCLR:
         return views, torch.arange(len(views), device=images.device).roll(len(images))
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """NT-Xent: cross entropy over the other views of the batch, whose logits are cosines over ``temperature``."""
+        """Return NT-Xent: cross entropy over the other views of the batch, with cosines / ``temperature`` as logits."""
         from torch.nn import functional
 
         return functional.cross_entropy(_cosines(outputs) / self.temperature, targets)
 
     def score(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """(2 N,), 1 where of all views in the batch the one of the same image is the nearest."""
+        """Return (2 N,), 1 if the nearest of all other views in the batch shows the same image."""
         return _cosines(outputs).argmax(1) == targets
 
     def chance(self, *, examples: int) -> float:
-        """One of the other views in a batch."""
+        """Return the accuracy of guessing one of the other views in a batch."""
         return 1 / (2 * examples - 1)
 
     def notice(self, *, epochs: int, batch_size: int, model_name: str, stem: str) -> str | None:
-        """How far a study stays below the recipe of the paper's 94.0 % on CIFAR-10, or None."""
+        """Return the differences from the recipe of the paper's 94.0 % on CIFAR-10, or None."""
         less = [
             f"{epochs} epoch{'s' * (epochs > 1)} instead of {EPOCHS}" if epochs < EPOCHS else "",
             f"batches of {batch_size} instead of at least {BATCH_SIZE}" if batch_size < BATCH_SIZE else "",
@@ -75,21 +76,21 @@ class SimCLR:
             f'the stem "{stem}" instead of "cifar"' if stem != "cifar" else "",
             f"temperature {self.temperature:g} instead of {TEMPERATURE}" if self.temperature != TEMPERATURE else "",
         ]
-        told = ", ".join(filter(None, less))
-        return f"runs below the recipe of the published 94.0 % on CIFAR-10 (linear probe): {told}" if told else None
+        words = ", ".join(filter(None, less))
+        return f"uses less than the published recipe for 94.0 % on CIFAR-10 (linear probe): {words}" if words else None
 
     def pictures(self, views: Tensor, outputs: Tensor, targets: Tensor) -> Iterator[tuple[Tensor, str]]:
-        """Both views of an image side by side."""
+        """Yield both views of each image side by side."""
         import torch
 
         cosines, found = _cosines(outputs), self.score(outputs, targets)
         for first, other in enumerate(targets[: len(targets) // 2].tolist()):
-            says = "nearest" if found[first] else "another is nearer"
-            yield torch.cat((views[first], views[other]), 2), f"cosine {float(cosines[first, other]):.2f}, {says}"
+            rank = "nearest view" if found[first] else "another view is nearer"
+            yield torch.cat((views[first], views[other]), 2), f"cosine {float(cosines[first, other]):.2f}, {rank}"
 
 
 def _cosines(outputs: Tensor) -> Tensor:
-    """Cosines of all pairs (M, M); a view with itself has minus infinity, so that it is never told."""
+    """Cosine similarities of all pairs (M, M), minus infinity on the diagonal, so that no view is its own nearest."""
     from torch.nn import functional
 
     unit = functional.normalize(outputs, dim=1)

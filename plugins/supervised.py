@@ -1,4 +1,4 @@
-"""Classification as a pretext task: the upper bound of what weights from the same images can bring."""
+"""Classification as a pretext task: an upper bound for pretraining on the same images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Supervised:
-    """Tell the class of an image: pretraining with labels, an upper bound (Yosinski et al., NeurIPS 2014)."""
+    """Predict the class of an image: pretraining with labels, an upper bound (Yosinski et al., NeurIPS 2014)."""
 
     name: ClassVar[str] = "supervised"
     uses_labels: ClassVar[bool] = True
@@ -25,25 +25,25 @@ class Supervised:
     )
 
     def head(self, features: int, *, classes: int) -> nn.Module:
-        """A linear layer from (N, features) to (N, classes)."""
+        """Return a linear layer from (N, features) to (N, classes)."""
         from torch import nn
 
         return nn.Linear(features, classes)
 
     def make_batch(self, images: Tensor, generator: Generator, *, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """The images as they are, float32 (N, 3, H, W), and their labels, int64 (N,)."""
+        """Return the images unchanged, float32 (N, 3, H, W), and their labels, int64 (N,)."""
         return images, labels
 
     def chance(self, *, classes: int) -> float:
-        """One of the classes."""
+        """Return the accuracy of guessing one of the classes."""
         return 1 / classes
 
     def pictures(self, views: Tensor, outputs: Tensor, targets: Tensor) -> Iterator[tuple[Tensor, str]]:
-        """The images, with class and prediction by their numbers."""
-        from rotbench.heads import answers
+        """Yield the images, each with the numbers of its class and of the predicted one."""
+        from rotbench.heads import top_predictions
 
-        for view, (target, answer, share) in zip(views, answers(outputs, targets), strict=True):
-            yield view, f"class {target}, says {answer} ({share:.0f} %)"
+        for view, (target, predicted, percent) in zip(views, top_predictions(outputs, targets), strict=True):
+            yield view, f"class {target} → predicted {predicted} ({percent:.0f} %)"
 
 
 @hookimpl

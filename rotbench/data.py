@@ -6,10 +6,12 @@ Images are kept as uint8 and become float32 in [0, 1] a batch at a time. What is
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -48,6 +50,20 @@ class Images:
         low, high = int(labels.min()), int(labels.max())
         if low < 0 or high >= len(self.classes):
             raise ValueError(f"labels must lie in 0..{len(self.classes) - 1}, one a class, not in {low}..{high}")
+
+
+def images_from_arrays(pixels: NDArray[np.uint8], labels: ArrayLike, classes: Iterable[str]) -> Images:
+    """Make :class:`Images` from numpy arrays, which are copied.
+
+    ``pixels``: uint8 (N, H, W, 3), or (N, H, W) in grey, which becomes three equal channels. ``labels``: integers (N,).
+    """
+    if pixels.ndim == 3:
+        pixels = pixels[..., None].repeat(3, axis=3)
+    return Images(
+        torch.from_numpy(pixels.transpose(0, 3, 1, 2).copy()),
+        torch.from_numpy(np.array(labels, np.int64)),
+        tuple(classes),
+    )
 
 
 def _described(tensor: Tensor) -> str:

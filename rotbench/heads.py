@@ -76,7 +76,11 @@ def explained_variance(errors: Tensor, deviations: Tensor) -> Tensor:
     return 1 - errors / deviations.mean().clamp(min=_ROUNDING)
 
 
-def answers(outputs: Tensor, targets: Tensor) -> list[tuple[int, int, float]]:
-    """Of logits (N, K) and targets (N,): the target, the class with the largest probability, and that in per cent."""
+def top_predictions(outputs: Tensor, targets: Tensor) -> list[tuple[int, int, float]]:
+    """Return, for logits (N, K) and targets (N,), each target, the most probable class, and its probability in %."""
     top = outputs.softmax(1).max(1)
     return list(zip(targets.tolist(), top.indices.tolist(), (100 * top.values).tolist(), strict=True))
+
+
+#: The name that plugin files of earlier versions import.
+answers = top_predictions

@@ -22,7 +22,7 @@ from rotbench.source import parse_value, suggestion
 from rotbench.study import Study
 
 #: Raised when the trainer changes in a way that changes results: runs of another version are stale.
-RESULTS_VERSION = 2
+RESULTS_VERSION = 3
 
 #: The keys of a run's settings that name a plugin, with the plugin's kind.
 PLUGIN_SETTINGS: Mapping[str, Kind] = {

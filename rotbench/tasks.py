@@ -82,7 +82,7 @@ class Task:
         return scores.float()
 
     def pictures(self, views: Tensor, outputs: Any, targets: Any) -> list[tuple[Tensor, str]]:
-        """Images (3, h, w) with a few words each; without a method of the task, its views and what was said of them."""
+        """Images (3, h, w) with a caption each; without a method of the task, its views with target and prediction."""
         method = getattr(self.plugin, "pictures", None)
         if method is not None:
             return list(method(views, outputs, targets))
@@ -91,7 +91,7 @@ class Task:
         if tensors and outputs.ndim == 2 and outputs.shape[:1] == targets.shape and not targets.is_floating_point():
             top = outputs.softmax(1).max(1)
             of = zip(targets.tolist(), top.indices.tolist(), top.values.tolist(), strict=True)
-            said = [f"target {target}, says {index} ({100 * share:.0f} %)" for target, index, share in of]
+            said = [f"target {target} → predicted {index} ({100 * share:.0f} %)" for target, index, share in of]
         return list(zip(views, said, strict=True)) if len(said) == len(views) else [(view, "") for view in views]
 
 

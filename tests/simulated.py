@@ -251,7 +251,7 @@ def results(seeds: int = 3, epochs: int = 20, pretext_epochs: int = 45) -> Resul
     for seed in range(seeds):
         score = round(0.776 + noise.gauss(0, 0.004), 4)
         runs.append(run("pretext", {"pretext": "rotation"}, seed, score, 0.36, pretext_epochs))
-    runs[0]["pictures"] = [{"png": PNG, "caption": f"{turn}°, says {turn}° (97 %)"} for turn in (0, 90)]
+    runs[0]["pictures"] = [{"png": PNG, "caption": f"{turn}° → predicted {turn}° (97 %)"} for turn in (0, 90)]
     for (init, freeze), level in LEVELS.items():
         variant = {"init": init, "freeze": FREEZE_BELOW if freeze == "below" else "none"}
         for seed in range(seeds):

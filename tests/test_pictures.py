@@ -86,7 +86,7 @@ def test_a_task_without_a_word_about_pictures_shows_its_views_and_what_was_said(
         found = pixels_of(one)
         assert any(np.array_equal(found, half) for half in (image[:16], image[16:]))
         half = 0 if np.array_equal(found, image[:16]) else 1
-        assert one["caption"].startswith(f"target {half}, says ")
+        assert one["caption"].startswith(f"target {half} → predicted ")
         assert one["caption"].endswith(" %)")
     assert shown == pictures(network(2), fed, "fp32")
 

@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
+
+from rotbench.plugin_file import read_plugin_file
 
 PLUGINS = Path(__file__).parents[2] / "plugins"
 
 
 @pytest.fixture(scope="session")
-def load_shipped_plugin() -> Iterator[Callable[[str], ModuleType]]:
-    """Import ``plugins/NAME.py``; the modules are forgotten at the end of the session."""
-    loaded: list[str] = []
+def load_shipped_plugin() -> Callable[[str], ModuleType]:
+    """Execute ``plugins/NAME.py`` with its helper modules."""
+    return lambda name: read_plugin_file(PLUGINS / f"{name}.py").execute()
 
-    def load(name: str) -> ModuleType:
-        module_name = f"shipped_plugin_{name}"
-        spec = importlib.util.spec_from_file_location(module_name, PLUGINS / f"{name}.py")
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[module_name] = module  # dataclasses look their module up
-        loaded.append(module_name)
-        spec.loader.exec_module(module)
-        return module
 
-    yield load
-    for module_name in loaded:
-        sys.modules.pop(module_name, None)
+@pytest.fixture(scope="session")
+def shipped_classes(load_shipped_plugin: Callable[[str], ModuleType]) -> Callable[..., SimpleNamespace]:
+    """Load the plugin classes of several files of ``plugins/``."""
+
+    def load(*names: str) -> SimpleNamespace:
+        modules = [load_shipped_plugin(name) for name in names]
+        hooks = [getattr(module, name) for module in modules for name in vars(module) if name.startswith("register_")]
+        return SimpleNamespace(**{cls.__name__: cls for hook in hooks for cls in hook()})
+
+    return load

@@ -153,7 +153,7 @@ def test_pictures_in_true_colours_are_the_images(colourisation: ModuleType, targ
     shown = list(task.pictures(views, answer(target, targets, colourisation.LEVELS), targets))
     assert len(shown) == 2
     for (picture, caption), view, image in zip(shown, views, images, strict=True):
-        assert caption == "shown, predicted, true: 100 % explained"
+        assert caption == "input, predicted, true: 100 % of variance explained"
         torch.testing.assert_close(picture, torch.cat((view, image, image), 2), rtol=0, atol=1e-3)
 
 

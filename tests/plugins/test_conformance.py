@@ -74,7 +74,7 @@ SKIPPED: dict[tuple[str, str], dict[str, str]] = {
     ("dataset", "image-folder"): dict.fromkeys(("fingerprint", *LOADED), "there is no folder"),
     ("init", "imagenet"): {
         **dict.fromkeys(APPLIED, "could not be downloaded"),
-        "other-stem": 'weights of ImageNet have the stem "imagenet"',
+        "other-stem": 'ImageNet weights need the stem "imagenet"',
     },
     ("init", "checkpoint"): {"other-stem": "the weights of the file are for another stem"},
     ("pretext task", "simclr"): {"loss-is-a-mean": "compared with each other within a batch"},

@@ -201,7 +201,7 @@ def test_data_dependent_makes_evaluation_and_training_agree(plugin: ModuleType) 
 def test_data_dependent_without_its_pretext_weights_is_an_error_and_leaves_the_model(plugin: ModuleType) -> None:
     model = build_backbone("resnet18", "imagenet", 0)
     before = state_sha256(backbone_state(model))
-    with pytest.raises(ValueError, match='no weights of the pretext run "rotation"'):
+    with pytest.raises(ValueError, match='weights of the pretext run "rotation" are missing'):
         plugin.DataDependent(pretext="rotation").apply(model, context(pictures(4)))
     lacking = {name: tensor for name, tensor in pretext_of("resnet18", "imagenet").items() if name != "bn1.bias"}
     with pytest.raises(ValueError, match=r"1 missing: bn1\.bias"):

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import ModuleType
+from types import SimpleNamespace
 
 import pytest
 from torch import nn
@@ -10,10 +10,12 @@ from rotbench.hookspecs import STAGES, Parameter
 from rotbench.models import Network, build_backbone, parameters_of
 from rotbench.train import Phase, phases_of
 
+FILES = ("no_freeze", "freeze_below", "head_only", "only_stage", "batchnorm_only", "gradual", "probe_then_tune")
+
 
 @pytest.fixture(scope="module")
-def freeze(load_shipped_plugin: Callable[[str], ModuleType]) -> ModuleType:
-    return load_shipped_plugin("freeze")
+def freeze(shipped_classes: Callable[..., SimpleNamespace]) -> SimpleNamespace:
+    return shipped_classes(*FILES)
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +23,7 @@ def parameters() -> tuple[Parameter, ...]:
     return parameters_of(Network(build_backbone("resnet18", "imagenet", 0), nn.Linear(512, 10)))
 
 
-def test_what_each_policy_trains(freeze: ModuleType, parameters: tuple[Parameter, ...]) -> None:
+def test_what_each_policy_trains(freeze: SimpleNamespace, parameters: tuple[Parameter, ...]) -> None:
     cases = {
         freeze.NoFreeze(): set(STAGES),
         freeze.Below(): {"layer4", "fc"},
@@ -40,7 +42,7 @@ def test_what_each_policy_trains(freeze: ModuleType, parameters: tuple[Parameter
 
 
 def test_batchnorm_only_trains_scales_shifts_and_the_head(
-    freeze: ModuleType, parameters: tuple[Parameter, ...]
+    freeze: SimpleNamespace, parameters: tuple[Parameter, ...]
 ) -> None:
     trained = {one.name for one in parameters if freeze.BatchNormOnly().trainable(one, 1, 1)}
     network = Network(build_backbone("resnet18", "imagenet", 0), nn.Linear(512, 10))
@@ -55,7 +57,7 @@ def test_batchnorm_only_trains_scales_shifts_and_the_head(
 
 
 def test_gradual_lets_a_stage_join_from_the_top_every_few_epochs(
-    freeze: ModuleType, parameters: tuple[Parameter, ...]
+    freeze: SimpleNamespace, parameters: tuple[Parameter, ...]
 ) -> None:
     policy = freeze.Gradual(every=2)
     joined = {1: "fc", 2: "fc", 3: "layer4", 4: "layer4", 5: "layer3", 7: "layer2", 9: "layer1", 11: "stem", 20: "stem"}
@@ -67,7 +69,7 @@ def test_gradual_lets_a_stage_join_from_the_top_every_few_epochs(
 
 
 def test_probe_then_tune_has_two_phases_of_as_many_epochs_in_all(
-    freeze: ModuleType, parameters: tuple[Parameter, ...]
+    freeze: SimpleNamespace, parameters: tuple[Parameter, ...]
 ) -> None:
     assert phases_of(freeze.ProbeThenTune(), 20) == [Phase(1, 10, 1.0), Phase(11, 20, 0.1)]
     assert phases_of(freeze.ProbeThenTune(probe=0.25, lr_factor=0.5), 9) == [Phase(1, 2, 1.0), Phase(3, 9, 0.5)]
@@ -77,8 +79,8 @@ def test_probe_then_tune_has_two_phases_of_as_many_epochs_in_all(
     assert all(policy.trainable(one, 11, 20) for one in parameters)
 
 
-def test_frozen_means_frozen_by_default(freeze: ModuleType) -> None:
-    policies = freeze.register_freeze_policies()
+def test_frozen_means_frozen_by_default(freeze: SimpleNamespace) -> None:
+    policies = list(vars(freeze).values())
     assert [policy.name for policy in policies] == [
         "none",
         "below",

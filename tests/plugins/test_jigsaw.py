@@ -126,7 +126,7 @@ def test_more_orders_than_there_are_is_a_fault_of_the_study(jigsaw: ModuleType) 
         jigsaw.Jigsaw(permutations=25)
     _, faults = check_table(jigsaw.Jigsaw, {"permutations": 25}, ("task",))
     (fault,) = faults
-    assert fault.message.startswith("2 x 2 tiles have 24 orders, not 25; give fewer or take grid 3")
+    assert fault.message.startswith("2 x 2 tiles have 24 orders, not 25; use fewer permutations or grid 3")
     assert not check_table(jigsaw.Jigsaw, {"grid": 3, "permutations": 1000}, ("task",))[1]
     assert check_table(jigsaw.Jigsaw, {"permutations": 1}, ("task",))[1]
 
@@ -144,7 +144,8 @@ def test_pictures_put_the_tiles_together_as_shown(jigsaw: ModuleType) -> None:
         corners = image[0, [3, 3, 10, 10], [3, 10, 3, 10]]
         assert torch.equal(corners, views[4 * number : 4 * number + 4, 0, 0, 0])
     other = "".join(str(tile + 1) for tile in jigsaw.permutation_set(4, 24)[1])
-    assert [caption for _, caption in shown] == ["order 1234, says 1234 (50 %)", f"order {other}, says 1234 (50 %)"]
+    captions = [f"order {order} → predicted 1234 (50 %)" for order in ("1234", other)]
+    assert [caption for _, caption in shown] == captions
 
 
 def test_it_registers_itself(jigsaw: ModuleType) -> None:

@@ -142,7 +142,7 @@ def test_pictures_show_damage_prediction_and_truth(reconstruction: ModuleType) -
     assert len(shown) == 2
     for (picture, caption), view, image in zip(shown, views, images, strict=True):
         torch.testing.assert_close(picture, torch.cat((view, image, image), 2))
-        assert caption == "shown, predicted, true: 100 % explained"
+        assert caption == "input, predicted, true: 100 % of variance explained"
     ((picture, _), _) = task.pictures(views, torch.full_like(images, 9.0), targets)
     assert float(picture.max()) <= 1
     seen = targets[1][0].expand(3, 32, 32) == 0

@@ -107,7 +107,7 @@ def test_pictures_show_both_patches_where_they_were(relative_patch: ModuleType) 
         expected = torch.ones(3, 3)
         expected[1, 1], expected[1 + down, 1 + right] = 0.25, 0.75
         assert torch.equal(image[0, 1::6, 1::6], expected)
-        assert caption == f"{words}, says above (50 %)"
+        assert caption == f"{words} → predicted above (50 %)"
         cases += 1
     assert cases == 8
 

@@ -76,7 +76,7 @@ def test_pictures_tell_turns_in_degrees(rotation: ModuleType, images: Tensor) ->
     outputs = torch.zeros(4, 4)
     outputs[:, 1] = torch.tensor(3.0).log()  # against three others: a half
     shown = list(rotation.Rotation().pictures(images[:4], outputs, torch.arange(4)))
-    assert [caption for _, caption in shown] == [f"{turn}°, says 90° (50 %)" for turn in (0, 90, 180, 270)]
+    assert [caption for _, caption in shown] == [f"{turn}° → predicted 90° (50 %)" for turn in (0, 90, 180, 270)]
     assert all(torch.equal(view, image) for (view, _), image in zip(shown, images[:4], strict=True))
 
 

@@ -120,7 +120,7 @@ def test_the_notice_names_what_is_less_than_the_published_recipe(simclr: ModuleT
     recipe = {"epochs": 1000, "batch_size": 256, "model_name": "resnet50", "stem": "cifar"}
     assert task.notice(**recipe) is None
     assert task.notice(**{**recipe, "model_name": "resnet101", "batch_size": 4096}) is None
-    begins = "runs below the recipe of the published 94.0 % on CIFAR-10 (linear probe): "
+    begins = "uses less than the published recipe for 94.0 % on CIFAR-10 (linear probe): "
     less = {"epochs": 20, "batch_size": 128, "model_name": "resnet18", "stem": "imagenet"}
     words = {
         "epochs": "20 epochs instead of 1000",
@@ -140,7 +140,7 @@ def test_pictures_show_both_views(simclr: ModuleType) -> None:
     views = torch.rand(4, 3, 8, 8, generator=drawn(0))
     outputs = torch.tensor([[1.0, 0.0], [0.0, 2.0], [3.0, 4.0], [0.0, 1.0]])
     shown = list(simclr.SimCLR().pictures(views, outputs, partners(2)))
-    assert [caption for _, caption in shown] == ["cosine 0.60, nearest", "cosine 1.00, nearest"]
+    assert [caption for _, caption in shown] == ["cosine 0.60, nearest view", "cosine 1.00, nearest view"]
     for at, (image, _) in enumerate(shown):
         assert torch.equal(image, torch.cat((views[at], views[at + 2]), 2))
 

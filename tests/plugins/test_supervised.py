@@ -34,7 +34,7 @@ def test_pictures_name_classes_by_number(supervised: ModuleType) -> None:
     outputs = torch.tensor([[0.0, math.log(3)]])
     ((image, caption),) = supervised.Supervised().pictures(views, outputs, torch.tensor([0]))
     assert torch.equal(image, views[0])
-    assert caption == "class 0, says 1 (75 %)"
+    assert caption == "class 0 → predicted 1 (75 %)"
 
 
 def test_it_registers_itself(supervised: ModuleType) -> None:

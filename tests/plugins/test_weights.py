@@ -3,7 +3,7 @@ from __future__ import annotations
 import urllib.error
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,8 +18,8 @@ from rotbench.models import backbone_state, build_backbone, state_sha256
 
 
 @pytest.fixture(scope="module")
-def plugin(load_shipped_plugin: Callable[[str], ModuleType]) -> ModuleType:
-    return load_shipped_plugin("weights")
+def plugin(shipped_classes: Callable[..., SimpleNamespace]) -> SimpleNamespace:
+    return shipped_classes("checkpoint_init", "imagenet_init")
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def prefixed(prefix: str, weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def test_a_checkpoint_is_read_in_all_its_common_shapes(
-    plugin: ModuleType, weights: dict[str, Tensor], tmp_path: Path
+    plugin: SimpleNamespace, weights: dict[str, Tensor], tmp_path: Path
 ) -> None:
     full = with_head(weights)
     cases: list[tuple[str, Any, set[str]]] = [
@@ -84,7 +84,7 @@ def test_a_checkpoint_is_read_in_all_its_common_shapes(
 
 
 def test_a_checkpoint_that_does_not_fit_is_refused_by_name(
-    plugin: ModuleType, model: torchvision.models.ResNet, weights: dict[str, Tensor], tmp_path: Path
+    plugin: SimpleNamespace, model: torchvision.models.ResNet, weights: dict[str, Tensor], tmp_path: Path
 ) -> None:
     without = {name: tensor for name, tensor in weights.items() if name != "layer2.0.conv1.weight"}
     cases: list[tuple[Any, str]] = [
@@ -93,8 +93,8 @@ def test_a_checkpoint_that_does_not_fit_is_refused_by_name(
         ({**weights, "conv1.weight": torch.zeros(64, 3, 3, 3)}, r"conv1\.weight \(64, 3, 3, 3\) for \(64, 3, 7, 7\)"),
         (prefixed("encoder.", weights), "120 unexpected|122 unexpected"),
         ({**weights, "module.bn1.bias": torch.zeros(64)}, r"two tensors for bn1\.bias"),
-        ({"state_dict": {"epoch": 3}}, "holds no state dict"),
-        ([1, 2], "holds no state dict"),
+        ({"state_dict": {"epoch": 3}}, "contains no state dict"),
+        ([1, 2], "contains no state dict"),
     ]
     before = sha(model)
     for content, message in cases:
@@ -106,7 +106,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused_by_name(
 
 
 def test_a_checkpoint_of_before_the_batch_counter_fits(
-    plugin: ModuleType, model: torchvision.models.ResNet, weights: dict[str, Tensor], tmp_path: Path
+    plugin: SimpleNamespace, model: torchvision.models.ResNet, weights: dict[str, Tensor], tmp_path: Path
 ) -> None:
     old = {name: tensor for name, tensor in weights.items() if not name.endswith("num_batches_tracked")}
     torch.save(old, tmp_path / "old.pt")
@@ -124,7 +124,7 @@ class Payload:
 
 
 def test_a_checkpoint_runs_no_code(
-    plugin: ModuleType, model: torchvision.models.ResNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    plugin: SimpleNamespace, model: torchvision.models.ResNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     torch.save({"state_dict": Payload()}, "evil.pt")
@@ -136,7 +136,7 @@ def test_a_checkpoint_runs_no_code(
     assert not Path("executed").exists()
 
 
-def test_a_missing_checkpoint_is_told_before_anything_runs(plugin: ModuleType, tmp_path: Path) -> None:
+def test_a_missing_checkpoint_is_told_before_anything_runs(plugin: SimpleNamespace, tmp_path: Path) -> None:
     with pytest.raises(EnvironmentLacking, match=r"the weights here\.pt are missing") as caught:
         plugin.Checkpoint("here.pt").prepare(tmp_path)
     assert str(tmp_path) in caught.value.todo
@@ -160,13 +160,15 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def test_imagenet_loads_the_file_of_torchs_cache(
-    plugin: ModuleType,
+    plugin: SimpleNamespace,
     model: torchvision.models.ResNet,
     weights: dict[str, Tensor],
     hub: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(plugin, "_check_sha256", lambda file, digits: checked.append((file.name, digits)))
+    monkeypatch.setitem(
+        plugin.ImageNet.apply.__globals__, "_check_sha256", lambda file, digits: checked.append((file.name, digits))
+    )
     checked: list[tuple[str, str]] = []
     hub.mkdir(parents=True)
     torch.save(with_head(weights), hub / "resnet18-f37072fd.pth")
@@ -178,14 +180,14 @@ def test_imagenet_loads_the_file_of_torchs_cache(
     assert checked == [("resnet18-f37072fd.pth", "f37072fd")]
 
 
-def test_imagenet_without_network_says_what_to_download(plugin: ModuleType, hub: Path) -> None:
+def test_imagenet_without_network_says_what_to_download(plugin: SimpleNamespace, hub: Path) -> None:
     with pytest.raises(EnvironmentLacking, match=r"could not be downloaded \(no network in tests\)") as caught:
         plugin.ImageNet().prepare(hub, model_name="resnet18", stem="imagenet")
     assert torchvision.models.ResNet18_Weights.DEFAULT.url in caught.value.todo
     assert not list(hub.glob("*"))
 
 
-def test_imagenet_refuses_a_damaged_file(plugin: ModuleType, hub: Path) -> None:
+def test_imagenet_refuses_a_damaged_file(plugin: SimpleNamespace, hub: Path) -> None:
     hub.mkdir(parents=True)
     (hub / "resnet18-f37072fd.pth").write_bytes(b"half a download")
     with pytest.raises(EnvironmentLacking, match="is damaged: its sha256 should begin with f37072fd"):
@@ -193,7 +195,7 @@ def test_imagenet_refuses_a_damaged_file(plugin: ModuleType, hub: Path) -> None:
 
 
 def test_imagenet_refuses_another_stem_and_unknown_weights(
-    plugin: ModuleType, model: torchvision.models.ResNet, hub: Path
+    plugin: SimpleNamespace, model: torchvision.models.ResNet, hub: Path
 ) -> None:
     calls: list[Callable[[], Any]] = [
         lambda: plugin.ImageNet().prepare(hub, model_name="resnet18", stem="cifar"),
@@ -202,9 +204,9 @@ def test_imagenet_refuses_another_stem_and_unknown_weights(
     for call in calls:
         with pytest.raises(ValueError, match='do not fit the stem "cifar"'):
             call()
-    with pytest.raises(ValueError, match=r'no weights "V9" for resnet18; there are .*IMAGENET1K_V1'):
+    with pytest.raises(ValueError, match=r'no weights "V9" for resnet18; it has .*IMAGENET1K_V1'):
         plugin.ImageNet("V9").prepare(hub, model_name="resnet18", stem="imagenet")
 
 
-def test_they_register_themselves(plugin: ModuleType) -> None:
-    assert [one.name for one in plugin.register_inits()] == ["checkpoint", "imagenet"]
+def test_they_register_themselves(plugin: SimpleNamespace) -> None:
+    assert [one.name for one in vars(plugin).values()] == ["checkpoint", "imagenet"]

@@ -48,10 +48,10 @@ class VerticalFlip:
         return 0.5
 
     def pictures(self, views: Tensor, outputs: Tensor, targets: Tensor) -> Iterator[tuple[Tensor, str]]:
-        """Each view with what it is and what the network said."""
+        """Yield the views, each with its orientation and the predicted one."""
         words = ("upright", "upside down")
-        for view, target, said in zip(views, targets.tolist(), outputs.argmax(1).tolist(), strict=True):
-            yield view, f"{words[target]}, says {words[said]}"
+        for view, target, predicted in zip(views, targets.tolist(), outputs.argmax(1).tolist(), strict=True):
+            yield view, f"{words[target]} → predicted {words[predicted]}"
 
 
 @hookimpl

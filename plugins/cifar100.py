@@ -1,0 +1,48 @@
+"""CIFAR-100."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from rotbench import hookimpl
+
+from ._cifar import CITE, load_cifar, prepare_cifar
+
+if TYPE_CHECKING:
+    from rotbench.data import Images
+
+
+@dataclass(frozen=True)
+class Cifar100:
+    """60,000 photographs of 100 classes, 32 x 32 pixels (Krizhevsky, 2009)."""
+
+    name: ClassVar[str] = "cifar100"
+    cite: ClassVar[str] = CITE
+    size: ClassVar[int | None] = 32
+    classes: ClassVar[int | None] = 100
+    images_per_class: ClassVar[int | None] = 500
+    augment: ClassVar[tuple[str, ...]] = ("crop", "flip")
+    notice: ClassVar[str] = ""
+
+    def fingerprint(self, root: Path) -> str:
+        """Return the md5 of the official archive."""
+        return "md5:eb9058c3a382ffc7106e4002c42a8d85"
+
+    def prepare(self, root: Path) -> None:
+        """Download the files that are missing."""
+        from torchvision.datasets import CIFAR100
+
+        prepare_cifar(self.name, root, CIFAR100)
+
+    def load(self, root: Path, split: Literal["train", "test"]) -> Images:
+        """Load one split from files whose checksums are verified."""
+        from torchvision.datasets import CIFAR100
+
+        return load_cifar(self.name, root, CIFAR100, split)
+
+
+@hookimpl
+def register_datasets() -> list[type]:
+    return [Cifar100]
