@@ -97,7 +97,7 @@ FAULTS = {
     "[pretext.r]\n[[matrix]]\ninit = 'a'": "pretext.r.task: should name a pretext task",
     "[pretext.r]\ntask = 'x'\nlabels_per_class = 3\n[[matrix]]\ninit = 'a'": "a pretext run sees all training images",
     "[pretext.r]\ntask = 'x'\nepoch = 3\n[[matrix]]\ninit = 'a'": 'did you mean "epochs"?',
-    "[pretext.r]\ntask = 'x'\nthreads = 0\n[[matrix]]\ninit = 'a'": "pretext.r.threads: should be greater than or equal",
+    "[pretext.r]\ntask = 'x'\nthreads = 0\n[[matrix]]\ninit = 'a'": "pretext.r.threads: should be greater than",
     "[pretext.r]\ntask = 'x'\nthreads = 1.5\n[[matrix]]\ninit = 'a'": "pretext.r.threads: should be a valid integer",
     "[pretext.r]\ntask = 'x'\nthread = 2\n[[matrix]]\ninit = 'a'": 'did you mean "threads"?',
     "[train]\nthreads = 2\n[[matrix]]\ninit = 'a'": "train.threads: unknown key",
