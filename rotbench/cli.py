@@ -133,7 +133,8 @@ def run(
     with store_lock(store.folder) as left:
         try:
             with engine_of(engine, ray_address, plan, orders.device, store) as made:
-                outlook = Outlook(plan.everything, known_paces(store, orders.device), side_by_side(made, orders))
+                jobs = side_by_side(made, orders)
+                outlook = Outlook(plan.everything, known_paces(store, orders.device), jobs, resources.threads)
                 screen = watcher(plan.everything, outlook, quiet=quiet, verbose=verbose)
                 if left:
                     screen.note(left)
@@ -236,8 +237,9 @@ def show_plan(invocation: Invocation, *, measure: bool, every_run: bool, as_json
 
         with local_engine() as launcher:
             time_steps(made, waiting, paces, invocation.device, launcher)
-    price = study_price(waiting, paces, jobs)
-    without_matched = study_price([run for run in waiting if MATCHED not in run.variant], paces, jobs)
+    threads = made.study.resources.threads
+    price = study_price(waiting, paces, jobs, threads)
+    without_matched = study_price([run for run in waiting if MATCHED not in run.variant], paces, jobs, threads)
     if as_json:
         rows = plan_rows(made, made.runs, standing, paces, waiting)
         probes = plan_rows(made, made.probes, standing, paces, waiting)

@@ -25,8 +25,9 @@ from rotbench.engine import KILLED, LOST, Engine, Handle
 from rotbench.errors import BadInput, EnvironmentLacking
 from rotbench.looks import looks
 from rotbench.plan import Plan, Run
-from rotbench.price import ORDER, Paces, kept_bytes, paces_of
+from rotbench.price import Paces, kept_bytes, paces_of
 from rotbench.results import collect, describe
+from rotbench.room import Ready, Room
 from rotbench.spoken import counted, megabytes
 from rotbench.store import Damaged, Standing, Store, commit, left_error, run_record, standings, to_json, verify_folder
 from rotbench.system import Stop, free_bytes, write_durably
@@ -405,17 +406,22 @@ def _start_ready(
     elif not any(active.begun for active in state.active) and not state.told_of_no_room:
         state.told_of_no_room = True
         watcher.note("no machine has room for a run; waiting for one")
-    free = room - len(state.active)
-    for run in _ready(state)[:free] if free > 0 else ():
+    places = Room(room, plan.study.resources.threads)
+    for active in state.active:
+        places.enter(active.run)
+    for run in places.admit(_ready(state)):
         _start(plan, store, engine, orders, state, run, watcher)
         watcher.started(run)
         _note_beginning(state, state.active[-1])
 
 
-def _ready(state: _State) -> list[Run]:
-    """What can start now, in the order of :data:`~rotbench.price.ORDER`."""
-    ready = [run for run in state.waiting if state.done.issuperset(run.needs)]
-    return sorted(ready, key=lambda run: ORDER.index(run.kind))
+def _ready(state: _State) -> Ready:
+    """What can start now."""
+    ready = Ready()
+    for place, run in enumerate(state.waiting):
+        if state.done.issuperset(run.needs):
+            ready.add(run, place)
+    return ready
 
 
 def _skip_orphans(state: _State, watcher: Watcher) -> None:

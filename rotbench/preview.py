@@ -27,6 +27,7 @@ from rotbench.partner import MATCHED, Variant, pair_up
 from rotbench.plan import Plan, Run
 from rotbench.price import Paces, Price, kept_bytes
 from rotbench.resolve import instance
+from rotbench.room import threads_of
 from rotbench.spoken import about, amount, counted, duration, megabytes, variant_words
 from rotbench.store import Standing, run_record
 from rotbench.trained import TrainedPhase, most_parameters, trained_phases, trained_words
@@ -196,6 +197,7 @@ def plan_rows(
                     "variant": run.variant,
                     "seed": run.seed,
                     **({"repeat": run.repeat} if plan.repeats > 1 else {}),
+                    **({"threads": own} if (own := threads_of(run)) != plan.study.resources.threads else {}),
                     "needs": list(run.needs),
                     "state": standing[run.id].state,
                     "reason": standing[run.id].reason,
@@ -260,6 +262,16 @@ def _sharing(pretexts: Sequence[Group]) -> list[str]:
     return lines
 
 
+def _threads(plan: Plan, pretexts: Sequence[Group]) -> list[str]:
+    """Which pretext runs have other threads than the rest of the study."""
+    usual = plan.study.resources.threads
+    return [
+        f"{group.words} has {counted(own, 'thread')}, other runs have {usual}"
+        for group in pretexts
+        if (own := threads_of(group.runs[0])) != usual
+    ]
+
+
 def plan_heading(plan: Plan, folder: Path) -> list[str]:
     """Which study this is, on what, and where its results are or will be."""
     first = plan.runs[0].settings
@@ -288,7 +300,9 @@ def plan_summary(
         states[standing[run.id].state] = states.get(standing[run.id].state, 0) + 1
     lines = [f"{len(selected)} runs: {', '.join(f'{count} {state}' for state, count in states.items())}"]
     lines += _probes(plan, standing)
-    lines += _sharing([group for group in groups(plan) if group.runs[0].kind == "pretext" and group.shared])
+    pretexts = [group for group in groups(plan) if group.runs[0].kind == "pretext"]
+    lines += _sharing([group for group in pretexts if group.shared])
+    lines += _threads(plan, pretexts)
     lines += [f"pretext {name} {notice}" for name, notice in notices(plan).items()]
     apart = incomparable(plan)
     if not waiting:

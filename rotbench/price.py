@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from rotbench.architecture import backbone_bytes
 from rotbench.plan import Run
+from rotbench.room import Ready, Room
 
 Settings = Mapping[str, Any]
 Basis = Literal["finished", "alike", "timed"]
@@ -29,9 +30,6 @@ ALIKE_FACTOR = 3.0
 #: Below so many, what was seen last time may be off by such a factor.
 FEW = 5
 FEW_FACTOR = 1.3
-
-#: What can start is started in this order: others wait for pretext runs, and probes are short.
-ORDER = ("pretext", "downstream", "probe")
 
 #: So many epochs of one cost are remembered, the latest.
 REMEMBERED = 50
@@ -187,8 +185,9 @@ def unpriced(waiting: Sequence[Run], paces: Paces) -> list[Run]:
     return [run for run in first.values() if (pace := paces.of(run.settings)) is None or pace.basis == "alike"]
 
 
-def study_price(waiting: Sequence[Run], paces: Paces, jobs: int) -> Price | None:
-    """What the runs that wait will take together, ``jobs`` side by side; None where one training is not known.
+def study_price(waiting: Sequence[Run], paces: Paces, jobs: int, threads: int = 1) -> Price | None:
+    """What the runs that wait will take together, ``jobs`` of ``threads`` each side by side; None where one training is
+    not known.
 
     Probes that nothing is known of are taken for nothing: they are short beside trainings.
     """
@@ -197,20 +196,20 @@ def study_price(waiting: Sequence[Run], paces: Paces, jobs: int) -> Price | None
         return None
     bases = {price.basis for price in prices.values()}
     return Price(
-        seconds=wall_seconds(waiting, {name: price.seconds for name, price in prices.items()}, jobs),
-        low=wall_seconds(waiting, {name: price.low for name, price in prices.items()}, jobs),
-        high=wall_seconds(waiting, {name: price.high for name, price in prices.items()}, jobs),
+        seconds=wall_seconds(waiting, {name: price.seconds for name, price in prices.items()}, jobs, threads),
+        low=wall_seconds(waiting, {name: price.low for name, price in prices.items()}, jobs, threads),
+        high=wall_seconds(waiting, {name: price.high for name, price in prices.items()}, jobs, threads),
         basis="alike" if "alike" in bases else "timed" if "timed" in bases else "finished",
     )
 
 
-def wall_seconds(waiting: Sequence[Run], seconds: Mapping[str, float], jobs: int) -> float:
-    """How long it takes until all are done, in the driver's order: of what can start, see :data:`ORDER`.
+def wall_seconds(waiting: Sequence[Run], seconds: Mapping[str, float], jobs: int, threads: int = 1) -> float:
+    """How long it takes until all are done, in the driver's order, see :mod:`rotbench.room`.
 
     ``seconds`` are those of each run by its id; a run that is not in it takes none. A run that needs one which is not
-    among ``waiting`` can start at once.
+    among ``waiting`` can start at once. There is room for ``jobs`` runs of ``threads`` each.
     """
-    place = {run.id: (ORDER.index(run.kind), number) for number, run in enumerate(waiting)}
+    place = {run.id: number for number, run in enumerate(waiting)}
     runs = {run.id: run for run in waiting}
     children: dict[str, list[str]] = {}
     lacking: dict[str, int] = {}
@@ -219,20 +218,23 @@ def wall_seconds(waiting: Sequence[Run], seconds: Mapping[str, float], jobs: int
         lacking[run.id] = len(needs)
         for need in needs:
             children.setdefault(need, []).append(run.id)
-    ready = [(place[name], name) for name, count in lacking.items() if not count]
-    heapq.heapify(ready)
+    room, ready = Room(jobs, threads), Ready()
+    for name, count in lacking.items():
+        if not count:
+            ready.add(runs[name], place[name])
     running: list[tuple[float, str]] = []
     now = 0.0
     while ready or running:
-        while ready and len(running) < jobs:
-            _, name = heapq.heappop(ready)
-            heapq.heappush(running, (now + seconds.get(name, 0.0), name))
+        for run in room.admit(ready):
+            heapq.heappush(running, (now + seconds.get(run.id, 0.0), run.id))
         now = running[0][0]
         while running and running[0][0] == now:  # what ends at once makes room at once
-            for child in children.get(heapq.heappop(running)[1], []):
+            _, ended = heapq.heappop(running)
+            room.leave(runs[ended])
+            for child in children.get(ended, []):
                 lacking[child] -= 1
                 if not lacking[child]:
-                    heapq.heappush(ready, (place[child], child))
+                    ready.add(runs[child], place[child])
     return now
 
 

@@ -27,13 +27,14 @@ def probed(
     pretexts: Mapping[str, Settings],
     probes: ProbeSettings | None,
     train: Settings,
+    threads: int,
 ) -> list[tuple[dict[str, Any], dict[str, Any]]]:
     """What each probe is called and its settings, the same for every seed; nothing without ``probes``.
 
     ``variants`` are what the file writes of downstream runs and their resolved settings; ``pretexts`` the resolved
     settings of pretext runs by name, which are probed too where nothing starts from them as they are, with the labels
-    of ``train``, the study's own. The random backbone is a row of each group that shares labels and network, and comes
-    first in it.
+    of ``train``, the study's own. A probe has ``threads``, whatever its pretext run has. The random backbone is a row
+    of each group that shares labels and network, and comes first in it.
     """
     if probes is None:
         return []
@@ -64,5 +65,5 @@ def probed(
     used = {settings["init"]["pretext"] for _, settings in variants if settings["init"]["name"] == "pretext"}
     for name, settings in pretexts.items():
         if name not in used:
-            add_all(name, {"name": "pretext", "pretext": name}, {}, {**settings, "train": train})
+            add_all(name, {"name": "pretext", "pretext": name}, {}, {**settings, "train": train, "threads": threads})
     return list(found.values())

@@ -230,7 +230,7 @@ def lacking_of(node: Node, part: RayHandle, code: int) -> RotbenchError:
 class RayEngine:
     """See the module; ``module`` is that of the worker, ``preparation`` that which prepares data.
 
-    A run reserves ``cpus`` processors and ``gpus`` GPUs.
+    A run reserves ``cpus`` processors and ``gpus`` GPUs. It has ``threads``; one that has more reserves so much more.
     """
 
     ray: Any
@@ -238,6 +238,7 @@ class RayEngine:
     gpus: float
     store: Path
     files: Mapping[str, str]
+    threads: int = 1
     module: str = "rotbench.worker"
     preparation: str = "rotbench.prepare"
     silent_seconds: float = SILENT_SECONDS
@@ -320,13 +321,20 @@ class RayEngine:
         # All may have come into doubt since room was counted.
         nodes = frozenset(node["NodeID"] for node in self.roster.usable()) or self.roster.present()
         options = {
-            "num_cpus": self.cpus,
+            "num_cpus": self._reserved(threads),
             "num_gpus": self.gpus,
             "scheduling_strategy": "SPREAD",
             "label_selector": {"ray.io/node-id": f"in({','.join(sorted(nodes))})"},  # Ray takes no spaces
         }
         reference = self._task(try_attempt, options, str(store.absolute()), run_id, number)
         return RayHandle(self, reference, log, time.monotonic(), nodes)
+
+    def _reserved(self, threads: int) -> float:
+        """Processors for so many threads; no more than some node has, where a run would wait for ever."""
+        if threads == self.threads:
+            return self.cpus
+        most = max((node["Resources"].get("CPU", 0.0) for node in self.roster.usable()), default=self.cpus)
+        return float(max(LEAST_SHARE, min(self.cpus * threads / self.threads, most)))
 
     def room(self) -> int:
         """How many runs the nodes that are there, and not in doubt, could hold at once.
@@ -461,6 +469,7 @@ def ray_engine(
             gpus,
             store,
             files,
+            threads=resources.threads,
             module=module,
             preparation=preparation,
             silent_seconds=silent_seconds,

@@ -71,7 +71,7 @@ def resolve(study: Study, faults: Sequence[Fault], registry: Registry) -> Resolv
         pretexts=pretexts,
         variants=tuple(resolved),
         matched=matched,
-        probes=tuple(probed(resolved, pretexts, study.probes, resolver._train({}, {}))),
+        probes=tuple(probed(resolved, pretexts, study.probes, resolver._train({}, {}), study.resources.threads)),
         plugins=resolver.used,
     )
 
@@ -142,7 +142,7 @@ class _Resolver:
             self._check_labels(train, {"validation": (*pretext.path, "validation")})
             if task and start:
                 settings[name] = {
-                    **self._shared(asdict(self.study.model)),
+                    **self._shared(asdict(self.study.model), pretext.threads),
                     "pretext": name,
                     "task": task[1],
                     "init": dict(start.settings),
@@ -193,8 +193,8 @@ class _Resolver:
                 reached = f"the longest pretext run has {most} epochs" if most else "the study has no pretext run"
                 self.faults.append(Fault(path, f"no pretext run reaches epoch {epoch}: {reached}"))
 
-    def _shared(self, model: Mapping[str, Any]) -> dict[str, Any]:
-        return {"dataset": self.dataset(), "model": model, "threads": self.study.resources.threads}
+    def _shared(self, model: Mapping[str, Any], threads: int | None = None) -> dict[str, Any]:
+        return {"dataset": self.dataset(), "model": model, "threads": threads or self.study.resources.threads}
 
     def _plugin(self, kind: Any, written: Written, path: StudyPath) -> tuple[Plugin, dict[str, Any]] | None:
         """A plugin and its options, looked up once a value: a matrix of thousands names the same few."""

@@ -8,7 +8,15 @@ from typing import Any
 from rotbench.contract import Kind
 from rotbench.options import json_schema
 from rotbench.registry import Plugin, Registry
-from rotbench.settings import ModelSettings, ProbeSettings, Reference, ReportSettings, Resources, TrainSettings
+from rotbench.settings import (
+    ModelSettings,
+    PretextSettings,
+    ProbeSettings,
+    Reference,
+    ReportSettings,
+    Resources,
+    TrainSettings,
+)
 
 Schema = dict[str, Any]
 
@@ -40,7 +48,7 @@ def study_schema(registry: Registry) -> Schema:
     pretext = {
         "task": _said(task, "what is predicted"),
         "init": _said(init, "what pretraining starts from: an init, or another pretext run"),
-        **{key: value for key, value in train.items() if key != "labels_per_class"},
+        **{key: value for key, value in _properties(PretextSettings).items() if key != "labels_per_class"},
     }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

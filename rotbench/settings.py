@@ -39,6 +39,9 @@ def _switch(value: object) -> object:
     raise ValueError('should be true, false or "auto"')
 
 
+Threads = Annotated[int, Field(ge=1, le=1024, description="threads of a run; another number gives other bits")]
+
+
 @dataclass(frozen=True)
 class TrainSettings:
     """How a run is trained: the keys of ``[train]``, which a pretext, a matrix or a run may set for itself."""
@@ -103,6 +106,13 @@ class TrainSettings:
     ] = False
 
 
+@dataclass(frozen=True)
+class PretextSettings(TrainSettings):
+    """The keys of ``[pretext.NAME]`` beside task and init: those of ``[train]``, and the threads of such a run."""
+
+    threads: Threads | None = None
+
+
 def held_out(count: int, validation: float) -> int:
     """How many of ``count`` images of one class are kept for validation: the share, rounded down.
 
@@ -144,7 +154,7 @@ class Resources:
     what a run reserves, which says how many run side by side and changes no result; half a GPU lets two share one.
     """
 
-    threads: Annotated[int, Field(ge=1, le=1024, description="threads of a run; another number gives other bits")] = 1
+    threads: Threads = 1
     cpus: (
         Annotated[
             float, Field(gt=0, le=1024, description="processors that a run reserves: says how many run side by side")

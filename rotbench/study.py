@@ -17,7 +17,7 @@ from rotbench.errors import BadInput, Fault
 from rotbench.matrix import MAX_RUNS, Variant, Written, expand, is_written, too_many
 from rotbench.options import check_table
 from rotbench.reporting import Reporting, read_reporting
-from rotbench.settings import TRAIN_KEYS, ModelSettings, ProbeSettings, Resources, TrainSettings
+from rotbench.settings import TRAIN_KEYS, ModelSettings, PretextSettings, ProbeSettings, Resources, TrainSettings
 from rotbench.source import (
     MAX_KEY_PARTS,
     Source,
@@ -32,12 +32,16 @@ from rotbench.source import (
 
 @dataclass(frozen=True)
 class Pretext:
-    """A pretraining: ``[pretext.NAME]``. ``train`` holds just the settings that it gives itself."""
+    """A pretraining: ``[pretext.NAME]``. ``train`` holds just the settings that it gives itself.
+
+    ``threads`` are None for those of every run.
+    """
 
     name: str
     task: Written
     init: Written
     train: Mapping[str, Any]
+    threads: int | None
     path: StudyPath
 
 
@@ -245,12 +249,13 @@ def _pretexts(table: dict[str, Any], changed: Iterable[str], faults: list[Fault]
             if key in rest:
                 faults.append(Fault((*path, key), f"{why}; set it in the matrix", at_key=True))
                 del rest[key]
-        _, found = check_table(TrainSettings, rest, path, also=("task", "init"))
+        _, found = check_table(PretextSettings, rest, path, also=("task", "init"))
         faults.extend(found)
         rest = {} if found else rest
+        threads = rest.pop("threads", None)
         # What --set gives for [train] beats what a pretext gives itself, unless --set names the pretext too.
         train = {k: v for k, v in rest.items() if k not in everywhere or f"pretext.{name}.{k}" in changed}
-        pretexts[name] = Pretext(name, task, init, train, path)
+        pretexts[name] = Pretext(name, task, init, train, threads, path)
     return pretexts
 
 

@@ -56,10 +56,11 @@ def console(*, stderr: bool = False) -> Console:
 class Outlook:
     """How far the study is, and what is left of it: from what is known of runs alike, and from what it sees."""
 
-    def __init__(self, runs: Iterable[Run], paces: Paces, jobs: int) -> None:
+    def __init__(self, runs: Iterable[Run], paces: Paces, jobs: int, threads: int = 1) -> None:
         self._runs = {run.id: run for run in runs}
         self._paces = paces
         self._jobs = max(1, jobs)  # there may be no room yet
+        self._threads = threads
         self._waiting: dict[str, Run] = {}
         self._share: dict[str, float] = {}  # of the epochs of the runs that are being trained
         self._began: dict[str, float] = {}
@@ -115,7 +116,7 @@ class Outlook:
             return None
         # What is being trained goes first: it holds its worker already.
         order = sorted(self._waiting.values(), key=lambda run: run.id not in self._share)
-        return wall_seconds(order, known, self._jobs)
+        return wall_seconds(order, known, self._jobs, self._threads)
 
 
 def final_table(summaries: Sequence[VariantSummary]) -> Table:

@@ -95,6 +95,52 @@ def test_everything_is_trained_once_and_parents_before_children(store: Store) ->
     assert len(trained(store)) == 10
 
 
+class Timeline(Heard):
+    """A watcher that remembers which runs were trained at the same time: the sets of ids, in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.starts: list[str] = []
+        self.together: list[frozenset[str]] = []
+        self.now: frozenset[str] = frozenset()
+
+    def started(self, run: Run) -> None:
+        self.starts.append(run.id)
+        self.now |= {run.id}
+        self.together.append(self.now)
+
+    def ended(self, run: Run, status: str, message: str) -> None:
+        super().ended(run, status, message)
+        self.now -= {run.id}
+
+
+@pytest.mark.parametrize("threads", [2, 5], ids=["all cores", "more than there are"])
+def test_a_pretext_run_on_all_cores_is_trained_alone_and_first(store: Store, threads: int) -> None:
+    made = plan("seeds=3", f"pretext.rotation.threads={threads}")
+    watcher = Timeline()
+    store.create()
+    ended = run_study(made, store, ENGINE, Orders(jobs=2), watcher, "rotbench run", report_writer(store))
+    assert (ended.done, ended.failed) == (15, 0)
+    pretexts = [run.id for run in made.runs if run.kind == "pretext"]
+    assert watcher.starts[:3] == pretexts  # before random classifiers, which could start as well
+    for together in watcher.together:
+        assert len(together) == 1 or (len(together) == 2 and together.isdisjoint(pretexts))
+    assert max(map(len, watcher.together)) == 2
+    started_with = (store.folder / "threads.txt").read_text().split()
+    assert sorted(started_with) == sorted([str(threads)] * 3 + ["1"] * 12)
+
+
+def test_a_pretext_run_that_is_tried_again_still_has_its_room(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOY_BEHAVIOUR", "crash@pretext-rotation-s0")
+    made = plan("pretext.rotation.threads=2")
+    watcher = Timeline()
+    store.create()
+    ended = run_study(made, store, ENGINE, Orders(jobs=2), watcher, "rotbench run", report_writer(store))
+    assert (ended.done, ended.failed) == (7, 3)  # it and the two that start from it
+    pretexts = [run.id for run in made.runs if run.kind == "pretext"]
+    assert watcher.starts[: MAX_ATTEMPTS + 1] == [pretexts[0]] * MAX_ATTEMPTS + [pretexts[1]]
+
+
 @dataclass
 class Scattered:
     """An engine that trains pretext runs on one machine and all else on another."""

@@ -49,6 +49,7 @@ ORDER = [
     "plan",
     "notice",
     "spoken",
+    "room",
     "price",
     "system",
     "store",

@@ -58,6 +58,14 @@ def test_the_variant_is_kept_as_the_file_writes_it_and_the_settings_are_resolved
     assert run.settings["train"]["augment"] == ["crop"]  # the digits' own
 
 
+def test_probes_have_the_threads_of_the_study_whatever_their_pretext_run_has() -> None:
+    """Also those of a pretext run that nothing starts from, whose settings are the only ones to take after."""
+    made = plan(STUDY + '[pretext.alone]\ntask = "rotation"\n[probes]\n', "pretext.alone.threads=3")
+    own = {run.variant.get("pretext", run.kind): run.settings["threads"] for run in made.everything}
+    assert own == {"rotation": 1, "alone": 3, "downstream": 1, "probe": 1}
+    assert any(run.kind == "probe" and run.variant["probe"] == "alone" for run in made.probes)
+
+
 def test_identity_covers_whatever_changes_the_result() -> None:
     """Each change gives every affected run another id; nothing else does."""
     before = {(r.kind, str(r.variant), r.seed): r.id for r in plan().runs}
@@ -68,6 +76,9 @@ def test_identity_covers_whatever_changes_the_result() -> None:
     after = {(r.kind, str(r.variant), r.seed): r.id for r in plan(STUDY, "pretext.rotation.epochs=9").runs}
     changed = {key for key in before if before[key] != after[key]}
     assert changed == {key for key in before if key[0] == "pretext" or "'rotation'" in key[1]}
+    after = {(r.kind, str(r.variant), r.seed): r.id for r in plan(STUDY, "pretext.rotation.threads=2").runs}
+    assert changed == {key for key in before if before[key] != after[key]}
+    assert {r.id for r in plan(STUDY, "pretext.rotation.threads=1").runs} == set(before.values())  # as every run has
     assert {r.id for r in plan(STUDY, "title=other").runs} == set(before.values())
     # The seed is in the hash, not only in the words before it: a run is found by its hash.
     assert len({run_id.rpartition("-")[2] for run_id in before.values()}) == 10

@@ -153,6 +153,16 @@ def test_what_is_shared_is_told_once() -> None:
     assert plan_summary(made, all_new(made), [], None, 2, 10**12)[-1] == "nothing to train"
 
 
+def test_threads_are_named_where_they_differ() -> None:
+    made = plan(STUDY.replace("[pretext.rotation]", "[pretext.rotation]\nthreads = 2"))
+    lines = plan_summary(made, all_new(made), made.runs, None, 2, 10**12)
+    assert lines[2] == "pretext rotation has 2 threads, other runs have 1"
+    rows = plan_rows(made, made.runs, all_new(made), Paces(), made.runs)
+    assert {(row["kind"], row.get("threads")) for row in rows} == {("pretext", 2), ("downstream", None)}
+    plain = plan()
+    assert not [line for line in plan_summary(plain, all_new(plain), plain.runs, None, 2, 10**12) if "thread" in line]
+
+
 def test_partners_of_as_many_epochs_are_counted_and_priced() -> None:
     made = plan(STUDY + "[report]\ncompute_matched = true\n")
     partners = [run for run in made.runs if "compute_matched" in run.variant]

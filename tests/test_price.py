@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from rotbench.plan import Plan, Run, make_plan
 from rotbench.price import Paces, kept_bytes, paces_of, study_price, unpriced, wall_seconds
 from rotbench.registry import load_registry
+from rotbench.room import Ready, Room
 from rotbench.source import parse_source
 from rotbench.study import understand
 
@@ -144,3 +145,118 @@ def test_a_study_is_as_sure_as_the_least_sure_of_its_runs() -> None:
         assert run.settings != other.settings
     another = [replace(run, settings={**run.settings, "threads": 2}) for run in PLAN.runs]
     assert study_price(another, paces, 2) is None
+
+
+def with_threads(text: str, *changes: str) -> Plan:
+    study, faults = understand(parse_source(text, "e.toml"), Path(), changes)
+    return make_plan(study, faults, load_registry(shipped_only=True), Path())
+
+
+TWO_THREADS = with_threads(STUDY, "pretext.rotation.threads=2", "seeds=3")
+
+
+def slow_with_threads(runs: list[Run], seconds: dict[str, float], jobs: int, threads: int) -> float:
+    """The rule said another way: time goes on in steps of one, and at each all that may start is started."""
+    among = {run.id for run in runs}
+    left, done, now = list(runs), set[str](), 0
+    active: dict[str, tuple[Run, float]] = {}
+
+    def taken(*kinds: str) -> int:
+        return sum(run.settings["threads"] for run, _ in active.values() if run.kind in kinds)
+
+    while left or active:
+        for name in [name for name, (_, end) in active.items() if end <= now]:
+            done.add(name)
+            del active[name]
+        can = [run for run in left if done.issuperset(set(run.needs) & among)]
+        kept_free = 0
+        for run in sorted(can, key=lambda run: run.kind != "pretext"):
+            own = run.settings["threads"]
+            if kept_free and run.kind == "pretext":
+                continue
+            room = jobs * threads
+            fits = taken("pretext", "downstream") + own <= room and len(active) < jobs
+            behind = run.kind != "pretext" and kept_free and taken("downstream") + own > room - kept_free
+            if not active or (fits and not behind):
+                active[run.id] = run, now + seconds[run.id]
+                left.remove(run)
+            elif run.kind == "pretext":
+                kept_free = own
+        now += 1
+    return float(now - 1)
+
+
+@given(
+    durations=st.lists(st.integers(1, 9), min_size=27, max_size=27),
+    own=st.lists(st.integers(1, 6), min_size=3, max_size=3),
+    jobs=st.integers(1, 5),
+    threads=st.integers(1, 3),
+    skip=st.integers(0, 6),
+)
+@settings(max_examples=150, deadline=None)
+def test_threads_are_counted_as_the_driver_counts_them(
+    durations: list[int], own: list[int], jobs: int, threads: int, skip: int
+) -> None:
+    given = iter(own)
+    runs = [
+        replace(run, settings={**run.settings, "threads": next(given) if run.kind == "pretext" else threads})
+        for run in TWO_THREADS.runs
+    ][skip:]
+    seconds = {run.id: float(each) for run, each in zip(runs, durations, strict=False)}
+    expected = slow_with_threads(runs, seconds, jobs, threads)
+    assert wall_seconds(runs, seconds, jobs, threads) == pytest.approx(expected)
+
+
+def test_three_seeds_on_two_cores_by_hand() -> None:
+    """Pretext runs of 10 s one after the other, each on both cores; then 24 classifiers of 3 s, two at a time."""
+    runs = list(TWO_THREADS.runs)
+    seconds = {run.id: 10.0 if run.kind == "pretext" else 3.0 for run in runs}
+    assert wall_seconds(runs, seconds, 2, 1) == 3 * 10 + 24 / 2 * 3
+    # With threads of 2 for all there is room for one run, which they take turns in.
+    assert wall_seconds(runs, seconds, 1, 2) == 3 * 10 + 24 * 3
+    # Four cores hold two pretext runs, then the third beside classifiers: two cores train 8 each from 10 to 34 s, the
+    # other two 4 each from 20 to 32 s.
+    assert wall_seconds(runs, seconds, 4, 1) == 34
+
+
+def test_a_pretext_run_that_waits_is_overtaken_only_by_what_it_leaves_room_for() -> None:
+    """On three cores one pretext run of two threads leaves a core, on which classifiers train meanwhile."""
+    rows = {run.id: run for run in TWO_THREADS.runs}
+    pretexts = [run for run in rows.values() if run.kind == "pretext"]
+    free = [run for run in rows.values() if not run.needs and run.kind == "downstream"]
+    room, ready = Room(3, 1), Ready()
+    for place, run in enumerate([*free, *pretexts]):
+        ready.add(run, place)
+    first = list(room.admit(ready))
+    assert first == [pretexts[0], free[0]]
+    assert list(room.admit(ready)) == []
+    room.leave(free[0])
+    assert list(room.admit(ready)) == [free[1]]
+    room.leave(pretexts[0])
+    assert list(room.admit(ready)) == [pretexts[1]]  # and not two more classifiers
+
+
+def test_a_run_that_is_too_large_runs_alone_and_what_waits_for_it_starts_nothing() -> None:
+    large = [
+        replace(run, settings={**run.settings, "threads": 64}) for run in TWO_THREADS.runs if run.kind == "pretext"
+    ]
+    free = [run for run in TWO_THREADS.runs if not run.needs and run.kind == "downstream"]
+    room, ready = Room(2, 1), Ready()
+    ready.add(free[0], 0)
+    ready.add(free[1], 1)
+    assert list(room.admit(ready)) == free[:2]
+    for place, run in enumerate([*free[2:], *large]):
+        ready.add(run, place)
+    for ended in free[:2]:
+        assert list(room.admit(ready)) == []
+        room.leave(ended)
+    assert list(room.admit(ready)) == [large[0]]
+    assert list(room.admit(ready)) == []
+    assert list(Room(0, 1).admit(ready)) == []  # there is no machine at all
+
+
+def test_threads_of_their_own_are_those_of_pretext_runs_alone() -> None:
+    threads = {kind: {run.settings["threads"] for run in TWO_THREADS.runs if run.kind == kind} for kind in (
+        "pretext", "downstream",
+    )}  # fmt: skip
+    assert threads == {"pretext": {2}, "downstream": {1}}

@@ -122,6 +122,20 @@ def test_a_task_reserves_what_was_asked_and_is_never_retried_by_ray(tmp_path: Pa
     assert ray.arguments == [(str(tmp_path), "run", "1")]
 
 
+@pytest.mark.parametrize(
+    ("threads", "reserved"), [(1, 0.5), (2, 1.0), (3, 1.5), (64, 4.0)], ids=["usual", "twice", "thrice", "too many"]
+)
+def test_more_threads_reserve_so_much_more_but_never_more_than_a_node_has(
+    tmp_path: Path, clock: Clock, threads: int, reserved: float
+) -> None:
+    engine, ray = engine_of(node("a", CPU=2), node("b", CPU=4), cpus=0.5)
+    attempt = tmp_path / "attempts" / "run.1"
+    attempt.mkdir(parents=True)
+    engine.start("run", attempt, threads)
+    (submitted,) = ray.submitted
+    assert submitted[1]["num_cpus"] == reserved
+
+
 def test_an_end_is_told_as_what_it_was(tmp_path: Path, clock: Clock) -> None:
     no_memory = ray_exceptions.OutOfMemoryError("no memory")
     ends = (

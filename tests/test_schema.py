@@ -66,6 +66,7 @@ VALID = {
         task = "rotation"
         init = "rotation"
         validation = 0.5
+        threads = 2
         [[matrix]]
         init = ["random", "rotation", { name = "pretext", pretext = "more" }]
         freeze = ["none", { name = "below", stage = "layer4" }]
@@ -142,6 +143,8 @@ WRONG = {
     "a reference to nothing": '[[reference]]\ntest_accuracy = 0.64\nsource = "x"',
     "a reference to two things": '[[reference]]\nmatch = {}\npretext = "r"\ntest_accuracy = 0.64\nsource = "x"',
     "no threads": "[resources]\nthreads = 0",
+    "no threads of a pretext": '[pretext.r]\ntask = "rotation"\nthreads = 0',
+    "threads of training": "[train]\nthreads = 2",
 }
 
 

@@ -97,6 +97,10 @@ FAULTS = {
     "[pretext.r]\n[[matrix]]\ninit = 'a'": "pretext.r.task: should name a pretext task",
     "[pretext.r]\ntask = 'x'\nlabels_per_class = 3\n[[matrix]]\ninit = 'a'": "a pretext run sees all training images",
     "[pretext.r]\ntask = 'x'\nepoch = 3\n[[matrix]]\ninit = 'a'": 'did you mean "epochs"?',
+    "[pretext.r]\ntask = 'x'\nthreads = 0\n[[matrix]]\ninit = 'a'": "pretext.r.threads: should be greater than",
+    "[pretext.r]\ntask = 'x'\nthreads = 1.5\n[[matrix]]\ninit = 'a'": "pretext.r.threads: should be a valid integer",
+    "[pretext.r]\ntask = 'x'\nthread = 2\n[[matrix]]\ninit = 'a'": 'did you mean "threads"?',
+    "[train]\nthreads = 2\n[[matrix]]\ninit = 'a'": "train.threads: unknown key",
     "[[matrix]]\nfreze = 'a'": 'matrix[0].freze: unknown key, did you mean "freeze"?',
     "[[matrix]]\ninit = []": "matrix[0].init: an empty list gives no variant",
     "[[matrix]]\ninit = ['a', 'a']": "matrix[0].init[1]: stands twice",
@@ -142,6 +146,17 @@ def test_set_changes_the_table_and_beats_what_a_pretext_sets_itself() -> None:
     assert study.seeds == (0, 1)
     both, _ = read(text, "train.epochs=1", "pretext.r.epochs=3")
     assert both.pretexts["r"].train == {"epochs": 3, "gamma": 0.5}
+
+
+def test_threads_of_a_pretext_are_its_own_and_no_setting_of_training() -> None:
+    text = "[pretext.r]\ntask = 'x'\n[pretext.s]\ntask = 'x'\nthreads = 3\nlr = 1\n[[matrix]]\ninit = 'a'"
+    study, faults = read(text, "pretext.r.threads=2")
+    assert faults == []
+    assert {name: pretext.threads for name, pretext in study.pretexts.items()} == {"r": 2, "s": 3}
+    assert study.pretexts["s"].train == {"lr": 1}
+    assert study.resources.threads == 1
+    plain, _ = read(text)
+    assert plain.pretexts["r"].threads is None
 
 
 def test_set_is_refused_where_it_would_do_nothing_or_make_no_sense() -> None:
