@@ -33,8 +33,8 @@ from rotbench.models import (
 )
 from rotbench.pictures import pictures
 from rotbench.proof import freeze_proof, label_proof
-from rotbench.setup import Setup, backbone_file, set_up
-from rotbench.store import Damaged, Store, read_manifest, read_verified, to_json
+from rotbench.setup import Setup, set_up
+from rotbench.store import Damaged, Store, backbone_file, read_manifest, read_verified, to_json
 from rotbench.tasks import chance
 from rotbench.train import Snapshot, Trained, answers, fit
 from rotbench.trained import trained_phases

@@ -47,7 +47,7 @@ from rotbench.registry import Registry, load_registry
 from rotbench.resolve import resolve
 from rotbench.resources import studies_folder
 from rotbench.source import suggestion
-from rotbench.store import MANIFEST, Damaged, Store, verify_folder
+from rotbench.store import MANIFEST, Damaged, Store, deleted_weights, verify_folder
 from rotbench.terminal import ReaderGone, console
 
 if TYPE_CHECKING:
@@ -214,17 +214,16 @@ def plan(invocation: Invocation, measure: bool, verbose: bool, as_json: bool) ->
 
 def show_plan(invocation: Invocation, *, measure: bool, every_run: bool, as_json: bool) -> None:
     """Print a plan. Raises where the store is damaged, newer, or shows another study; writes nothing."""
-    from rotbench.driver import Orders, agenda, check_store, known_paces
+    from rotbench.driver import Orders, agenda, check_store, known_paces, standing_of
     from rotbench.preview import plan_heading, plan_rows, plan_summary, plan_table
     from rotbench.price import study_price
-    from rotbench.store import run_record, standings
     from rotbench.system import free_bytes
 
     made, store = invocation.plan(), invocation.store
     jobs = invocation.count_jobs(made.study.resources)
     check_store(made, store)
-    standing = standings(store, [run_record(run) for run in made.everything])
     orders = Orders(jobs, retry_failed=invocation.retry_failed, rerun_stale=invocation.rerun_stale)
+    standing = standing_of(made, store, orders)
     todo = agenda(made, standing, orders)
     waiting = todo.train
     blocked = {**todo.held, **todo.orphaned}
@@ -403,15 +402,20 @@ def verify(out: Path) -> None:
         raise BadInput(f"{out} holds no study", "Give the results folder of one with --out.")
     folders = sorted(store.runs.iterdir()) if store.runs.is_dir() else []
     damages = []
+    without_weights = 0
     for folder in folders:
         try:
-            if verify_folder(folder) is None:
+            manifest = verify_folder(folder, published=True)
+            if manifest is None:
                 damages.append(f"{folder}: no manifest")
+            elif deleted_weights(folder, manifest):
+                without_weights += 1
         except Damaged as damage:
             damages.append(str(damage))
     if damages:
         raise StoreUnusable("\n".join(damages), "Delete the folders of these runs and run the study again.")
-    click.echo(f"{out}: {len(folders)} runs, every file as it was committed")
+    kept = f"; {without_weights} kept without their weights, which were deleted" if without_weights else ""
+    click.echo(f"{out}: {len(folders)} runs, every file as it was committed{kept}")
 
 
 def complete_study(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:

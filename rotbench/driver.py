@@ -124,8 +124,7 @@ def run_study(
     """
     for damage in store.recover():
         watcher.note(damage)
-    records = [run_record(run) for run in plan.everything]
-    standing = standings(store, records)
+    standing = standing_of(plan, store, orders)
     todo = agenda(plan, standing, orders)
     state = _take_stock(plan, standing, todo)
     described = describe(plan, command)
@@ -159,7 +158,7 @@ def run_study(
                 active.handle.end()
             store.sweep()
             write()
-    standing = standings(store, records)
+    standing = standing_of(plan, store, orders)
     return Ended(
         done=sum(s.state in ("done", "stale") for s in standing.values()),
         planned=len(plan.everything),
@@ -175,12 +174,15 @@ def _done(store: Store) -> set[str]:
 
 
 def check_store(plan: Plan, store: Store) -> None:
-    """Raises where the folder shows another study, is damaged, newer or no store; before anything is written."""
+    """Raises where the folder shows another study, is damaged, newer or no store; before anything is written.
+
+    Another study has another title and no run in common.
+    """
     there = next(folder for folder in (store.folder, *store.folder.absolute().parents) if folder.exists())
     if not there.is_dir():
         raise EnvironmentLacking(f"{there} is not a folder", "Give another folder with --out.")
     known = store.read_study()
-    if known is not None and known["study"]["title"] != plan.study.title:
+    if known is not None and known["study"]["title"] != plan.study.title and not _share_runs(plan, known):
         raise BadInput(
             f'{store.folder} shows another study, "{known["study"]["title"]}"; this one is "{plan.study.title}"',
             "Give this study a folder of its own with --out.",
@@ -191,6 +193,13 @@ def check_store(plan: Plan, store: Store) -> None:
             f"{store.folder} is no results folder of rotbench, but has {foreign.relative_to(store.folder)}",
             "Give this study a folder of its own with --out.",
         )
+
+
+def _share_runs(plan: Plan, known: Mapping[str, Any]) -> bool:
+    """Whether a plan has a run in common with what ``study.json`` holds: then only the title was corrected."""
+    return not {run.id for run in plan.everything}.isdisjoint(
+        record["id"] for record in [*known["runs"], *known.get("probes", [])]
+    )
 
 
 def known_paces(store: Store, device: str) -> Paces:
@@ -215,9 +224,20 @@ class Agenda:
     orphaned: Mapping[str, str]
 
 
+def standing_of(plan: Plan, store: Store, orders: Orders) -> dict[str, Standing]:
+    """How each run of a plan stands in the store, if the runs that the orders select are trained."""
+    records = [run_record(run) for run in plan.everything]
+    return standings(store, records, [state for state, trained in _again(orders).items() if trained], plan.selected)
+
+
+def _again(orders: Orders) -> dict[str, bool]:
+    """Whether runs that came to an end are trained again, by their state."""
+    return {"failed": orders.retry_failed, "stale": orders.rerun_stale}
+
+
 def agenda(plan: Plan, standing: Mapping[str, Standing], orders: Orders) -> Agenda:
     """What the orders ask for, as the store stands."""
-    again = {"failed": orders.retry_failed, "stale": orders.rerun_stale}
+    again = _again(orders)
     train: list[Run] = []
     held: dict[str, str] = {}
     orphaned: dict[str, str] = {}

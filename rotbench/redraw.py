@@ -335,17 +335,23 @@ def refuse_other_results(results: Results, source: Path, folder: Path) -> None:
 
 
 def _same_study(path: Path, results: Results) -> bool:
+    """Whether the results in a file share a run with ``results``, or are of a study file with the same text."""
     try:
-        there = read_results_file(path)["study"]
+        there = read_results_file(path)
     except RotbenchError:
         return False
-    return all(there[key] == results["study"][key] for key in ("title", "text"))
+    same_text = all(there["study"][key] == results["study"][key] for key in ("title", "text"))
+    return same_text or not _ids(there).isdisjoint(_ids(results))
 
 
 def _same_runs(path: Path, results: Results) -> bool:
-    known = {run["id"] for run in results["runs"]}
+    """Whether the table in a file shares a run with ``results``."""
     try:
         rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
     except (OSError, ValueError, csv.Error):
         return False
-    return bool(rows) and all(row.get("id") in known for row in rows)
+    return not _ids(results).isdisjoint(row.get("id") for row in rows)
+
+
+def _ids(results: Results) -> set[str]:
+    return {run["id"] for run in results["runs"]}

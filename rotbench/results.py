@@ -101,6 +101,8 @@ def collect(store: Store) -> Results:
         outcome = outcomes.get(stands.stored or "")
         failed_parent = next((parent for parent in record["needs"] if parent in failed), None)
         run = _run(record, outcome, stands.reason if stands.state == "stale" else None)
+        if outcome is None and stands.state == "done":  # deleted
+            run["error"] = stands.reason
         if outcome is None and failed_parent is not None:
             run |= {"status": "skipped", "error": f"{failed_parent} failed, which it starts from"}
         if run["status"] in ("failed", "skipped"):

@@ -40,7 +40,7 @@ from rotbench.plan import PLUGIN_SETTINGS
 from rotbench.proof import frozen_buffers, start_proof
 from rotbench.registry import PluginReference, load_plugin
 from rotbench.settings import TrainSettings
-from rotbench.store import read_manifest, read_verified
+from rotbench.store import backbone_file, read_manifest, read_verified
 from rotbench.streams import drawing, generator
 from rotbench.taps import skip_padding
 from rotbench.tasks import Classification, Task
@@ -188,11 +188,6 @@ def _split(counted: Counted, train: TrainSettings, seed: int) -> Loaded:
     subset, held = split_validation(labels, train.labels_per_class, train.validation, seed)
     shown, _ = split_validation(labels, None, train.validation, seed)
     return Loaded(counted, subset, held, shown)
-
-
-def backbone_file(epoch: int | None = None) -> str:
-    """The file of a pretext run that holds its backbone: after its last epoch, or as it was after an earlier one."""
-    return "backbone.safetensors" if epoch is None else f"backbone-epoch-{epoch:06}.safetensors"
 
 
 def _parent_backbone(store: Path, record: Mapping[str, Any]) -> dict[str, Tensor] | None:

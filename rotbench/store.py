@@ -16,9 +16,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import re
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -36,6 +37,9 @@ SEEN = ".seen-"
 
 Status = Literal["done", "failed", "partial"]
 
+#: The files with weights that a pretext run publishes. They may be deleted once nothing needs them.
+WEIGHTS = re.compile(r"backbone(-epoch-\d{6})?\.safetensors")
+
 
 class Damaged(Exception):
     """A file of a finished run is not what its manifest says."""
@@ -43,13 +47,17 @@ class Damaged(Exception):
 
 @dataclass(frozen=True)
 class Outcome:
-    """A published run: ``record`` says what was asked for, ``result`` what came of it."""
+    """A published run: ``record`` says what was asked for, ``result`` what came of it.
+
+    ``deleted`` are the files with its weights that were committed and are not there any more.
+    """
 
     status: Status
     record: Mapping[str, Any]
     result: Mapping[str, Any]
     log: str
     folder: Path
+    deleted: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -166,7 +174,7 @@ class Store:
         for folder in sorted(self.runs.iterdir()):
             try:
                 read_manifest(folder)
-                verify_folder(folder)
+                verify_folder(folder, published=True)
             except Damaged as damage:
                 self.set_aside(folder.name)
                 told.append(f"{damage}; it is set aside in {self.folder / 'quarantine'} and trained again")
@@ -214,6 +222,7 @@ class Store:
             result=json.loads(read_verified(folder, "result.json", manifest)),
             log=read_verified(folder, "log.txt", manifest).decode(),
             folder=folder,
+            deleted=deleted_weights(folder, manifest),
         )
 
     def outcomes(self) -> Iterator[tuple[str, Outcome]]:
@@ -319,18 +328,42 @@ def read_verified(folder: Path, name: str, manifest: Mapping[str, Any]) -> bytes
     return content
 
 
-def verify_folder(folder: Path) -> dict[str, Any] | None:
-    """Check every hashed file of a run or an attempt; None where it was never committed. Raises :class:`Damaged`."""
+def verify_folder(folder: Path, *, published: bool = False) -> dict[str, Any] | None:
+    """Check every hashed file of a run or an attempt; None where it was never committed. Raises :class:`Damaged`.
+
+    Files with weights may be missing from a ``published`` run.
+    """
     if not (folder / MANIFEST).exists():
         return None
     manifest = read_manifest(folder)
+    deleted = deleted_weights(folder, manifest) if published else frozenset()
     for name in manifest["files"]:
-        read_verified(folder, name, manifest)
+        if name not in deleted:
+            read_verified(folder, name, manifest)
     return manifest
 
 
-def standings(store: Store, records: Sequence[Mapping[str, Any]]) -> dict[str, Standing]:
-    """How each planned run stands in the store, and why; ``records`` as :func:`run_record` makes them."""
+def backbone_file(epoch: int | None = None) -> str:
+    """The file of a pretext run that holds its backbone: after its last epoch, or as it was after an earlier one."""
+    return "backbone.safetensors" if epoch is None else f"backbone-epoch-{epoch:06}.safetensors"
+
+
+def deleted_weights(folder: Path, manifest: Mapping[str, Any]) -> frozenset[str]:
+    """The files with weights that a run committed and that are not in its folder any more."""
+    return frozenset(name for name in manifest["files"] if WEIGHTS.fullmatch(name) and not (folder / name).exists())
+
+
+def standings(
+    store: Store,
+    records: Sequence[Mapping[str, Any]],
+    again: Collection[str] = (),
+    selected: Collection[str] | None = None,
+) -> dict[str, Standing]:
+    """How each planned run stands in the store, and why; ``records`` as :func:`run_record` makes them.
+
+    A run comes after the run that it needs. A pretext run whose weights were deleted or not kept is new if a run that
+    needs them is trained: one of ``selected`` (None: of all) that is new, partial or in a state of ``again``.
+    """
     stored = dict(store.outcomes())
     by_hash = {_hash_of(name): name for name in stored}
     by_settings = {o.record["settings_sha256"]: name for name, o in stored.items() if o.status == "done"}
@@ -347,13 +380,7 @@ def standings(store: Store, records: Sequence[Mapping[str, Any]]) -> dict[str, S
             # The words before the hash say how the file writes a variant; the hash says what it is.
             name = by_hash[_hash_of(run_id)]
             outcome = stored[name]
-            lacking = sorted(set(record.get("keeps", [])) - set(outcome.record.get("keeps", [])))
-            if lacking and outcome.status == "done":
-                # The same training again, to the bit: what has started from it stands.
-                why = f"weights of {', '.join(map(str, lacking))} were not kept"
-                result[run_id] = Standing("new", f"epoch {why}" if len(lacking) == 1 else f"epochs: {why}", name)
-            else:
-                result[run_id] = Standing(outcome.status, str(outcome.result.get("error") or ""), name)
+            result[run_id] = Standing(outcome.status, str(outcome.result.get("error") or ""), name)
         elif record["settings_sha256"] in by_settings:
             name = by_settings[record["settings_sha256"]]
             result[run_id] = Standing("stale", _why_stale(record, stored[name].record), name)
@@ -365,7 +392,49 @@ def standings(store: Store, records: Sequence[Mapping[str, Any]]) -> dict[str, S
         else:
             others = [stored[name] for name in by_variant.get(_variant_key(record), [])]
             result[run_id] = Standing("new", _nearest_difference(others, record["settings"]), None)
+    needing: dict[str, list[Mapping[str, Any]]] = {}
+    trained: set[str] = set()
+    # What has started from a pretext run shows that it was finished once.
+    finished = {run_id for run_id, stands in result.items() if stands.stored}
+    for record in reversed(records):
+        run_id = record["id"]
+        if run_id in needing:
+            if any(child["id"] in finished for child in needing[run_id]):
+                finished.add(run_id)
+            wanted = [child for child in needing[run_id] if child["id"] in trained]
+            stands = result[run_id]
+            outcome = stored.get(stands.stored or "")
+            result[run_id] = _with_weights(stands, outcome, wanted, finished=run_id in finished)
+        if result[run_id].state in {"new", "partial", *again} and (selected is None or run_id in selected):
+            trained.add(run_id)
+        for parent in record["needs"]:
+            needing.setdefault(parent, []).append(record)
     return result
+
+
+def _with_weights(
+    stands: Standing, outcome: Outcome | None, children: Sequence[Mapping[str, Any]], *, finished: bool
+) -> Standing:
+    """How a pretext run stands once it is known which ``children`` are trained and if it was ever ``finished``.
+
+    Trained again it has the same weights to the bit, so what has started from it stands.
+    """
+    wanted = {record["settings"].get("probe", {}).get("epoch") for record in children}
+    if outcome is not None:
+        if stands.state != "done":
+            return stands
+        if outcome.deleted & {backbone_file(epoch) for epoch in wanted}:
+            return Standing("new", "weights were deleted", stands.stored)
+        lacking = sorted(wanted - {None, *outcome.record.get("keeps", [])})
+        if lacking:
+            why = f"weights of {', '.join(map(str, lacking))} were not kept"
+            return Standing("new", f"epoch {why}" if len(lacking) == 1 else f"epochs: {why}", stands.stored)
+        return Standing("done", "weights deleted; nothing needs them", stands.stored) if outcome.deleted else stands
+    if not finished:
+        return stands
+    if not wanted:
+        return Standing("done", "deleted; nothing needs its weights", None)
+    return Standing("new", "weights were deleted", None) if stands.state == "new" else stands
 
 
 def to_json(value: Any) -> bytes:

@@ -34,7 +34,7 @@ def plain() -> Results:
         run.pop("by_class", None)
         run.pop("errors", None)
     results["study"]["references"].append({**THRESHOLD, "at_least": True})
-    for plugin, file in zip(results["study"]["plugins"], ("rotation.py", "freeze.py"), strict=True):
+    for plugin, file in zip(results["study"]["plugins"], ("rotation.py", "freeze_below.py"), strict=True):
         plugin["sha256"] = hashlib.sha256((plugins_folder() / file).read_bytes()).hexdigest()
     return results
 

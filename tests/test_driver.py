@@ -363,9 +363,21 @@ def test_a_changed_setting_is_a_new_run_and_the_old_one_stays(store: Store) -> N
 def test_another_study_is_refused_before_anything_is_written(store: Store) -> None:
     drive(plan(), store)
     before = {path: path.stat().st_mtime_ns for path in store.folder.rglob("*")}
+    another = STUDY.replace("toy", "another").replace("epochs = 2", "epochs = 3")
     with pytest.raises(BadInput, match="another study"):
-        check_store(plan(text=STUDY.replace("toy", "another")), store)
+        check_store(plan(text=another), store)
     assert {path: path.stat().st_mtime_ns for path in store.folder.rglob("*")} == before
+
+
+def test_a_title_that_was_corrected_is_the_same_study(store: Store) -> None:
+    drive(plan(), store)
+    made = plan(text=STUDY.replace("toy", "corrected").replace("[0, 1]", "[1, 2]"))
+    check_store(made, store)
+    _, heard = drive(made, store)
+    assert heard.todo == 5
+    assert collect(store)["study"]["title"] == "corrected"
+    # By its probes too, and a study of which everything changed but the title is still the same.
+    check_store(plan(text=STUDY.replace("toy", "corrected").replace("epochs = 2", "epochs = 3")), store)
 
 
 def test_the_number_of_jobs_does_not_change_results(tmp_path: Path) -> None:

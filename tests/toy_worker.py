@@ -19,7 +19,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from rotbench.checkpoint import EXIT_STOPPED, STOP, save_checkpoint
-from rotbench.store import commit, read_manifest, read_verified, to_json
+from rotbench.store import backbone_file, commit, read_manifest, read_verified, to_json
 from rotbench.system import end_with_parent
 from tests.power_cut import PowerCut
 
@@ -33,16 +33,19 @@ def main(store: Path, run_id: str, number: str) -> int:
     note(store / "threads.txt", os.environ.get("OMP_NUM_THREADS", "unset"))
     if os.environ.get("TOY_CUT") and number.partition("-")[0] == "1" and run["kind"] == "downstream":
         PowerCut(int(os.environ["TOY_CUT"])).arm()
+    start = str(run["seed"])
     for parent in run["needs"]:
-        assert (store / "runs" / parent / "manifest.json").exists()
+        folder = store / "runs" / parent
+        name = backbone_file(run["settings"].get("probe", {}).get("epoch"))
+        start += read_verified(folder, name, read_manifest(folder)).decode()
     behaviour, _, where = os.environ.get("TOY_BEHAVIOUR", "").partition("@")
     behaviour = behaviour if where and where in run_id else ""
     misbehave(behaviour)
-    state, rows = restored(store, request)
-    epochs = run["settings"]["train"]["epochs"]
+    state, rows = restored(store, request, start)
+    epochs = run["settings"]["train"].get("epochs", 1)  # a probe has none
     for epoch in range(len(rows) + 1, epochs + 1):
         time.sleep(float(os.environ.get("TOY_SECONDS", "0")))
-        state = hashlib.sha256(f"{state} {epoch}".encode()).hexdigest()
+        state = trained(state, epoch)
         note(store / "events.txt", f"trained {run_id} {epoch}")
         rows.append(row(epoch, int(state[:8], 16) / 16**8))
         with (attempt / "progress.jsonl").open("a") as file:
@@ -63,8 +66,22 @@ def main(store: Path, run_id: str, number: str) -> int:
     }
     log = "".join(f"epoch {entry['epoch']}\n" for entry in rows)
     files = {"run.json": to_json(run), "result.json": to_json(result), "log.txt": log.encode()}
+    if run["kind"] == "pretext" and not failed:
+        files |= {backbone_file(epoch): weights(start, epoch) for epoch in run["keeps"]}
+        files[backbone_file()] = weights(start, epochs)
     commit(attempt, run_id, "failed" if failed else "done", files)
     return 0
+
+
+def trained(state: str, epoch: int) -> str:
+    return hashlib.sha256(f"{state} {epoch}".encode()).hexdigest()
+
+
+def weights(state: str, epochs: int) -> bytes:
+    """What an uninterrupted training would have after so many epochs."""
+    for epoch in range(1, epochs + 1):
+        state = trained(state, epoch)
+    return state.encode()
 
 
 def note(path: Path, line: str) -> None:
@@ -93,10 +110,10 @@ def misbehave(behaviour: str) -> None:
             print("x" * 1_000_000)
 
 
-def restored(store: Path, request: dict[str, Any]) -> tuple[str, list[dict[str, Any]]]:
-    """The state and the rows to go on from."""
+def restored(store: Path, request: dict[str, Any], start: str) -> tuple[str, list[dict[str, Any]]]:
+    """The state and the rows to go on from; a new training begins at ``start``."""
     if not request["resume"]:
-        return str(request["run"]["seed"]), []
+        return start, []
     folder = store / "attempts" / request["resume"]
     told = json.loads(read_verified(folder, "state.json", read_manifest(folder)))
     return told["state"], told["rows"]

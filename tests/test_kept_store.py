@@ -1,0 +1,76 @@
+"""A store that an earlier version trained: nothing of it is trained again, and every command accepts it.
+
+How it is made: ``tests/golden/make_store.py``. Its weights were deleted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+GOLDEN = ROOT / "tests" / "golden"
+
+#: How large the kept store may be: it is in every clone.
+MOST_BYTES = 300_000
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    shutil.copytree(GOLDEN / "store", tmp_path / "store")
+    shutil.copy(GOLDEN / "kept.toml", tmp_path)
+    return tmp_path / "store"
+
+
+def without_torch(folder: Path, *arguments: str) -> str:
+    """What a command prints, which must succeed and must not load torch."""
+    program = (
+        "import sys\nfrom rotbench.cli import main\n"
+        "try:\n    main(sys.argv[1:])\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_nothing_is_trained_again(store: Path, tmp_path: Path) -> None:
+    arguments = ("kept.toml", "--no-plugins", "--out", "store")
+    planned = json.loads(without_torch(tmp_path, "plan", *arguments, "--json"))
+    rows = [*planned["runs"], *planned["probes"]]
+    assert [(row["state"], row["reason"]) for row in rows] == [
+        ("done", "weights deleted; nothing needs them" if row["kind"] == "pretext" else "") for row in rows
+    ]
+    assert [row["kind"] for row in rows] == ["pretext", *["downstream"] * 4, *["probe"] * 2]
+    before = {path: path.read_bytes() for path in store.glob("runs/*/*")}
+    without_torch(tmp_path, "run", *arguments)
+    assert {path: path.read_bytes() for path in store.glob("runs/*/*")} == before
+    assert not (store / "quarantine").exists()
+    assert "7 runs, every file as it was committed; 1 kept without" in without_torch(
+        tmp_path, "verify", "--out", "store"
+    )
+    (store / "report.html").unlink()
+    without_torch(tmp_path, "report", "--out", "store")
+    page = (store / "report.html").read_text(encoding="utf-8")
+    assert "Kept runs: rotation pretraining on digits" in page
+    assert "predicted" in page  # the captions of the pretext task
+
+
+def test_the_store_is_small_and_has_no_weights() -> None:
+    files = [path for path in (GOLDEN / "store").rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < MOST_BYTES
+    assert not [path for path in files if path.name.startswith("backbone") or path.suffix == ".log"]
+    assert len(files) == 1 + 3 * 7 + 7 + 4  # study.json; records, results and logs; manifests; predictions
