@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 # Tests run side by side, and two threads that fight over a core lose tenfold. Libraries read this when they are loaded;
 # the workers that rotbench starts get the number of their study.
@@ -19,6 +20,24 @@ LONGEST_FIRST = (
     "test_example",
     "test_browser",
 )
+
+
+#: How many inputs hypothesis makes for a test.
+EXAMPLES = {"quick": 25, "thorough": 150}
+
+for name, examples in EXAMPLES.items():
+    settings.register_profile(
+        name,
+        max_examples=examples,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    settings.load_profile("quick" if config.option.markexpr == "not thorough" else "thorough")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rotbench.cli import main
@@ -28,10 +28,6 @@ ROOT = Path(__file__).parent.parent
 
 #: Above so many runs the plan of a study is not made here: it would take its time and show nothing new.
 PLANNED = 100
-
-thorough = settings(
-    max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow], database=None
-)
 
 
 @dataclass
@@ -227,7 +223,6 @@ values: st.SearchStrategy[Any] = st.recursive(
 written = values.map(toml) | st.sampled_from(["", "1979-05-27", "07:32:00", "0x10", "1_000", "'a'", "[", "{", "nan"])
 
 
-@thorough
 @given(
     content=st.binary(max_size=60)
     | st.text(max_size=60).map(str.encode)
@@ -261,7 +256,6 @@ def mutated(draw: st.DrawFn) -> str:
 
 
 def test_an_edited_study_is_refused_or_planned(bench: Bench) -> None:
-    @thorough
     @given(text=mutated())
     def holds(text: str) -> None:
         bench.holds(text.encode())
@@ -364,7 +358,6 @@ def made(draw: st.DrawFn) -> str:
 
 
 def test_a_study_made_from_the_keys_that_there_are_is_refused_or_planned(bench: Bench) -> None:
-    @thorough
     @given(text=made())
     def holds(text: str) -> None:
         bench.holds(text.encode())
@@ -381,13 +374,11 @@ paths = st.lists(st.sampled_from([*tables, *KEYS]) | words, min_size=1, max_size
 changes = st.tuples(paths, written | words).map("=".join) | words
 
 
-@thorough
 @given(given_changes=st.lists(changes, min_size=1, max_size=2))
 def test_any_change_of_the_command_line_is_refused_or_planned(bench: Bench, given_changes: list[str]) -> None:
     bench.holds(FULL.encode(), *given_changes)
 
 
-@thorough
 @given(
     conditions=st.lists(
         st.tuples(st.sampled_from(["init", "freeze", "lr", "pretext"]), st.sampled_from(NAMES) | words).map("=".join)

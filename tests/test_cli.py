@@ -381,7 +381,7 @@ def test_other_results_are_not_written_over(finished: Path) -> None:
 
 
 def test_results_of_a_study_whose_title_was_corrected_are_written_over(finished: Path) -> None:
-    assert rotbench(finished, "report", "--from", "results/report.html", "--out", "titled").returncode == 0
+    assert command(finished, "report", "--from", "results/report.html", "--out", "titled").returncode == 0
     corrected = json.loads((finished / "results" / "results.json").read_bytes())
     corrected["study"] |= {"title": "corrected", "text": "title = 'corrected'"}
     corrected["runs"] = corrected["runs"][1:]
@@ -389,7 +389,7 @@ def test_results_of_a_study_whose_title_was_corrected_are_written_over(finished:
     for left in ("report.html", "results.json", "results.csv"):
         for name in {"report.html", "results.json", "results.csv"} - {left}:
             (finished / "titled" / name).unlink(missing_ok=True)
-        done = rotbench(finished, "report", "--from", "corrected.json", "--out", "titled")
+        done = command(finished, "report", "--from", "corrected.json", "--out", "titled")
         assert done.returncode == 0, (left, done.stderr)
     assert json.loads((finished / "titled" / "results.json").read_bytes())["study"]["title"] == "corrected"
 

@@ -6,7 +6,7 @@ from decimal import Decimal
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 from torchvision.transforms import functional as reference
@@ -134,7 +134,6 @@ def test_updates_of_an_epoch() -> None:
             data.updates_per_epoch(images, batch_size)
 
 
-@settings(deadline=None)
 @given(count=st.integers(2, 60), batch_size=st.integers(2, 20), updates=st.integers(1, 30))
 def test_an_epoch_has_its_updates_and_each_pass_sees_each_image_once(count: int, batch_size: int, updates: int) -> None:
     batches = list(data.epoch_batches(count, batch_size, updates, 0, "downstream", 1))
@@ -224,7 +223,6 @@ def test_draws_cover_their_range_and_repeat() -> None:
     share=st.sampled_from([0.1, 0.25, 0.29, 1 / 3, 0.5, 0.9]),
     seed=st.integers(0, 5),
 )
-@settings(max_examples=60, deadline=None)
 def test_validation_is_a_share_of_each_class_apart_from_what_is_trained_on(
     counts: list[int], per_class: int | None, share: float, seed: int
 ) -> None:

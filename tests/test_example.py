@@ -60,6 +60,7 @@ def test_it_is_listed_as_the_package_that_it_is(installed: Path, tmp_path: Path)
     assert "vflip" not in [plugin["name"] for plugin in alone["plugins"]]
 
 
+@pytest.mark.thorough
 def test_its_own_tests_pass(installed: Path, tmp_path: Path) -> None:
     shutil.copytree(EXAMPLE / "tests", tmp_path / "tests")
     done = run(
@@ -74,6 +75,7 @@ def test_it_conforms_on_the_command_line(installed: Path, tmp_path: Path) -> Non
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.thorough
 def test_it_takes_part_in_its_matrix_beside_rotation(installed: Path, tmp_path: Path) -> None:
     """A rehearsal: every run of the study through every line of the real one, pictures and report included."""
     shutil.copy(EXAMPLE / "study.toml", tmp_path)
@@ -88,6 +90,8 @@ def test_it_takes_part_in_its_matrix_beside_rotation(installed: Path, tmp_path: 
     }
     assert set(shown) == {"rotation", "upside-down"}
     assert len(shown["upside-down"]) == 8
-    assert all(caption.startswith(("upright, says ", "upside down, says ")) for caption in shown["upside-down"])
+    assert all(
+        caption.startswith(("upright → predicted ", "upside down → predicted ")) for caption in shown["upside-down"]
+    )
     page = (tmp_path / "results-quick" / "report.html").read_text()
     assert all(caption in page for caption in shown["upside-down"])

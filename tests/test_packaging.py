@@ -66,7 +66,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def wheel(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("wheel")
-    done = run(sys.executable, "-m", "build", "--wheel", "--outdir", target, clone, folder=clone)
+    done = run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", target, clone, folder=clone)
     assert done.returncode == 0, done.stdout + done.stderr
     (built,) = target.glob("*.whl")
     return built
@@ -109,6 +109,7 @@ def test_the_wheel_installs_one_package_and_carries_all_it_needs(wheel: Path) ->
     assert len(expected) > 10
 
 
+@pytest.mark.thorough
 def test_the_installed_distribution_owns_one_package_and_one_program(installed: Path, tmp_path: Path) -> None:
     """As ``RECORD`` has it, and none of its dependencies brings a package of a name that rotbench avoids."""
     code = "import importlib.metadata as m; print(*m.files('rotbench'), sep='\\n')"
@@ -120,6 +121,7 @@ def test_the_installed_distribution_owns_one_package_and_one_program(installed: 
     assert run(installed.with_name("python"), "-c", code, folder=tmp_path).stdout == "[]\n"
 
 
+@pytest.mark.thorough
 def test_a_study_runs_from_the_wheel_in_an_empty_folder(installed: Path, tmp_path: Path) -> None:
     assert run(installed, "new", folder=tmp_path).returncode == 0
     assert run(installed, "check", folder=tmp_path).returncode == 0
@@ -135,6 +137,7 @@ def test_a_study_runs_from_the_wheel_in_an_empty_folder(installed: Path, tmp_pat
     assert trained["status"] == "done"
 
 
+@pytest.mark.thorough
 def test_a_task_that_is_written_by_the_manual_takes_part_beside_rotation(installed: Path, tmp_path: Path) -> None:
     """The five steps of ``plugins/README.md``, as they stand there, in a folder of one's own."""
     steps = (ROOT / "plugins" / "README.md").read_text(encoding="utf-8").partition("## Inits")[0]
@@ -179,6 +182,7 @@ def test_a_task_that_is_written_by_the_manual_takes_part_beside_rotation(install
     assert "Tell in which of the symmetries of a square an image is shown." in page
 
 
+@pytest.mark.thorough
 def test_an_editable_install_finds_what_lies_in_the_clone(clone: Path, tmp_path: Path) -> None:
     """Installed without dependencies, which the environment of the tests lends."""
     venv.create(tmp_path / "environment", with_pip=True)
@@ -208,6 +212,7 @@ def test_a_bare_clone_finds_its_plugins_and_studies(clone: Path, tmp_path: Path)
     assert (tmp_path / "cs444.toml").exists()
 
 
+@pytest.mark.thorough
 def test_the_sdist_is_the_clone(tmp_path: Path) -> None:
     """Tests, Makefile and CI included: what a fresh clone builds and tests, an sdist does too."""
     done = run(sys.executable, "-m", "build", "--sdist", "--no-isolation", "--outdir", tmp_path, ROOT, folder=tmp_path)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rotbench.plan import Plan, Run, make_plan
@@ -102,7 +102,6 @@ def slow_wall_seconds(runs: list[Run], seconds: dict[str, float], jobs: int) -> 
 
 
 @given(durations=st.lists(st.integers(1, 9), min_size=18, max_size=18), jobs=st.integers(1, 5), skip=st.integers(0, 6))
-@settings(max_examples=60, deadline=None)
 def test_the_time_of_a_study_is_that_of_its_runs_side_by_side(durations: list[int], jobs: int, skip: int) -> None:
     runs = list(PLAN.runs)[skip:]
     seconds = {run.id: float(each) for run, each in zip(runs, durations, strict=False)}
@@ -193,7 +192,6 @@ def slow_with_threads(runs: list[Run], seconds: dict[str, float], jobs: int, thr
     threads=st.integers(1, 3),
     skip=st.integers(0, 6),
 )
-@settings(max_examples=150, deadline=None)
 def test_threads_are_counted_as_the_driver_counts_them(
     durations: list[int], own: list[int], jobs: int, threads: int, skip: int
 ) -> None:

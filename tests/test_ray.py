@@ -33,6 +33,7 @@ from tests.toy_study import STUDY, toy_run
 cluster_utils = pytest.importorskip("ray.cluster_utils")
 
 pytestmark = [
+    pytest.mark.thorough,
     pytest.mark.timeout(240),
     # Ray's own processes and sockets, some of which it leaves to the collector.
     pytest.mark.filterwarnings("ignore"),

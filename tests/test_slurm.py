@@ -102,6 +102,7 @@ def test_the_scripts_say_that_they_were_not_run_on_a_cluster() -> None:
         assert subprocess.run(["bash", "-n", str(script)], check=False).returncode == 0
 
 
+@pytest.mark.thorough
 def test_a_job_whose_time_is_up_stops_at_an_epoch_is_queued_again_and_goes_on(tmp_path: Path) -> None:
     process = job(tmp_path, "study.sbatch", epochs=40)
     with ended_with(process):
@@ -117,6 +118,7 @@ def test_a_job_whose_time_is_up_stops_at_an_epoch_is_queued_again_and_goes_on(tm
     assert done(tmp_path) == 2
 
 
+@pytest.mark.thorough
 def test_a_job_that_fails_is_not_queued_again(tmp_path: Path) -> None:
     process = job(tmp_path, "study.sbatch", epochs=0)
     with ended_with(process):
@@ -124,6 +126,7 @@ def test_a_job_that_fails_is_not_queued_again(tmp_path: Path) -> None:
     assert not (tmp_path / "told.txt").exists()
 
 
+@pytest.mark.thorough
 def test_a_job_of_two_nodes_starts_ray_on_both_and_ends_with_the_study(tmp_path: Path) -> None:
     pytest.importorskip("ray")
     number = str(os.getpid())

@@ -172,9 +172,6 @@ class cut:  # noqa: N801  a context manager
 
 TestStore = StoreMachine.TestCase
 TestStore.settings = settings(
-    max_examples=60,
     stateful_step_count=30,
-    deadline=None,
-    derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
