@@ -190,8 +190,10 @@ def perform(request: Request, began: float) -> int:
         # Linear algebra was loaded for one thread; torch takes its number from the settings of a run.
         threadpool_limits(min(request.threads, usable_cores()), "blas")
     import numpy as np
+    import torch
 
     np.random.seed()
+    torch.default_generator.seed()
     gc.enable()
     module = importlib.import_module(request.module)
     sys.argv = [str(module.__file__), *request.arguments]
