@@ -108,7 +108,7 @@ def test_case_3_killed_in_an_epoch_and_stopped_by_a_signal_the_weights_are_the_s
     downstream = next(run.id for run in plan().runs if run.kind == "downstream")
     process = begin(tmp_path)
     wait_for(lambda: epochs_of(store, downstream) >= 1, 90)
-    os.kill(process.pid, signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal sends it
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130
     assert b"stopped, 1 of 2 done, run again to continue" in error
