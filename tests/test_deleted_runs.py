@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from rotbench.driver import Orders, standing_of
+from rotbench.driver import Ended, Orders, report_writer, run_study, standing_of
 from rotbench.plan import Plan, make_plan
 from rotbench.registry import load_registry
 from rotbench.results import collect
 from rotbench.store import Store
 from tests.program import rotbench
-from tests.test_driver import Heard, drive, own_plugin, plan, plan_with, trained
+from tests.test_driver import ENGINE, Heard, own_plugin, plan, plan_with, trained
 
 STUDY = """
 title = "toy"
@@ -33,9 +33,31 @@ HOW = ("weights", "whole")
 REASON = {"weights": "weights deleted; nothing needs them", "whole": "deleted; nothing needs its weights"}
 
 
+def drive(made: Plan, store: Store, orders: Orders | None = None) -> tuple[Ended, Heard]:
+    """One command on toy workers that renders no report."""
+    store.create()
+    heard = Heard()
+    ended = run_study(made, store, ENGINE, orders or Orders(jobs=2), heard, "rotbench run", lambda: None)
+    return ended, heard
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "results")
+
+
+@pytest.fixture(scope="module")
+def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    store = Store(tmp_path_factory.mktemp("study") / "results")
+    drive(plan(text=STUDY), store)
+    return store.folder
+
+
+@pytest.fixture
+def finished(trained_once: Path, store: Store) -> Store:
+    """A store in which ``STUDY`` is done."""
+    shutil.copytree(trained_once, store.folder)
+    return store
 
 
 def delete(store: Store, how: str, name: str = "pretext-rotation-*") -> dict[str, bytes]:
@@ -67,9 +89,8 @@ def nothing_is_trained(made: Plan, store: Store, orders: Orders | None = None) -
 
 
 @pytest.mark.parametrize("how", HOW)
-def test_weights_that_nothing_needs_are_not_trained_again(store: Store, how: str) -> None:
-    made = plan(text=STUDY)
-    drive(made, store)
+def test_weights_that_nothing_needs_are_not_trained_again(finished: Store, how: str) -> None:
+    store, made = finished, plan(text=STUDY)
     delete(store, how)
     assert states(made, store) == [("done", REASON[how]), ("done", ""), ("done", "")]
     nothing_is_trained(made, store)
@@ -77,12 +98,13 @@ def test_weights_that_nothing_needs_are_not_trained_again(store: Store, how: str
     assert [run["status"] for run in others] == ["done", "done"]
     assert (pretext["status"], len(pretext["history"])) == (("done", 3) if how == "weights" else ("missing", 0))
     assert pretext["error"] == (None if how == "weights" else REASON[how])
-    assert "pretext-rotation" in (store.folder / "report.html").read_text()
+    report_writer(store)()
+    assert pretext["id"] in (store.folder / "report.html").read_text()
 
 
 @pytest.mark.parametrize("how", HOW)
-def test_weights_that_a_new_run_needs_are_trained_again_to_the_bit(store: Store, how: str) -> None:
-    drive(plan(text=STUDY), store)
+def test_weights_that_a_new_run_needs_are_trained_again_to_the_bit(finished: Store, how: str) -> None:
+    store = finished
     weights = delete(store, how)
     made = plan(text=MORE)
     assert states(made, store) == [("new", "weights were deleted"), *[("done", ""), ("new", "")] * 2]
@@ -100,8 +122,8 @@ def test_weights_that_a_new_run_needs_are_trained_again_to_the_bit(store: Store,
 
 
 @pytest.mark.parametrize("how", HOW)
-def test_a_run_that_is_not_selected_needs_nothing(store: Store, how: str) -> None:
-    drive(plan(text=STUDY), store)
+def test_a_run_that_is_not_selected_needs_nothing(finished: Store, how: str) -> None:
+    store = finished
     delete(store, how)
     study = plan(text=MORE).study
 
@@ -199,8 +221,8 @@ def test_weights_of_earlier_epochs_are_needed_by_probes_of_these_alone(store: St
     assert (store.runs / folder.name / "backbone-epoch-000001.safetensors").exists()
 
 
-def test_epochs_that_were_not_kept_are_trained_again_for_their_probes(store: Store) -> None:
-    drive(plan(text=STUDY), store)
+def test_epochs_that_were_not_kept_are_trained_again_for_their_probes(finished: Store) -> None:
+    store = finished
     made = plan(text=PROBED)
     assert states(made, store)[0] == ("new", "epochs: weights of 1, 2 were not kept")
     drive(made, store)
@@ -209,9 +231,8 @@ def test_epochs_that_were_not_kept_are_trained_again_for_their_probes(store: Sto
 
 @pytest.mark.parametrize("name", ["result.json", "log.txt", "manifest.json"])
 @pytest.mark.parametrize("damage", ["missing", "changed"])
-def test_any_other_damage_is_damage(store: Store, name: str, damage: str) -> None:
-    made = plan(text=STUDY)
-    drive(made, store)
+def test_any_other_damage_is_damage(finished: Store, name: str, damage: str) -> None:
+    store = finished
     delete(store, "weights")
     (folder,) = store.runs.glob("pretext-rotation-*")
     if damage == "missing":
@@ -223,16 +244,16 @@ def test_any_other_damage_is_damage(store: Store, name: str, damage: str) -> Non
     assert (store.folder / "quarantine").exists()
 
 
-def test_weights_that_are_there_and_damaged_are_damage(store: Store) -> None:
-    drive(plan(text=STUDY), store)
+def test_weights_that_are_there_and_damaged_are_damage(finished: Store) -> None:
+    store = finished
     (folder,) = store.runs.glob("pretext-rotation-*")
     (folder / "backbone.safetensors").write_bytes(b"other")
     (told,) = store.recover()
     assert "backbone.safetensors does not have the hash" in told
 
 
-def test_an_attempt_without_its_weights_is_not_published(store: Store) -> None:
-    drive(plan(text=STUDY), store)
+def test_an_attempt_without_its_weights_is_not_published(finished: Store) -> None:
+    store = finished
     (folder,) = store.runs.glob("pretext-rotation-*")
     attempt = folder.rename(store.attempts / f"{folder.name}.1-00000000")
     (attempt / "backbone.safetensors").unlink()
@@ -240,9 +261,8 @@ def test_an_attempt_without_its_weights_is_not_published(store: Store) -> None:
     assert "the attempt is not used" in told
 
 
-def test_the_commands_agree_that_nothing_is_to_be_trained(store: Store, tmp_path: Path) -> None:
-    made = plan(text=STUDY)
-    drive(made, store)
+def test_the_commands_agree_that_nothing_is_to_be_trained(finished: Store, tmp_path: Path) -> None:
+    store = finished
     (tmp_path / "study.toml").write_text(STUDY)
     for how in HOW:
         delete(store, how) if how == "weights" else shutil.rmtree(next(store.runs.glob("pretext-*")))
