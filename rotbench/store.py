@@ -403,8 +403,8 @@ def standings(
                 finished.add(run_id)
             wanted = [child for child in needing[run_id] if child["id"] in trained]
             stands = result[run_id]
-            outcome = stored.get(stands.stored or "")
-            result[run_id] = _with_weights(stands, outcome, wanted, finished=run_id in finished)
+            published = stored.get(stands.stored or "")
+            result[run_id] = _with_weights(stands, published, wanted, finished=run_id in finished)
         if result[run_id].state in {"new", "partial", *again} and (selected is None or run_id in selected):
             trained.add(run_id)
         for parent in record["needs"]:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from rotbench.contract import Kind
 from rotbench.plan import RESULTS_VERSION, make_plan
 from rotbench.registry import Registry, load_registry
 from rotbench.study import read_study
@@ -26,7 +27,7 @@ GOLDEN = ROOT / "tests" / "golden" / "run_ids.json"
 STUDIES = ("experiments.toml", "studies/cs444.toml")
 
 #: The shipped plugins that finished runs on CIFAR-10 rest on.
-KEPT = (
+KEPT: tuple[tuple[Kind, str], ...] = (
     ("pretext task", "rotation"),
     ("dataset", "cifar10"),
     ("init", "random"),
