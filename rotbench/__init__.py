@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rotbench._version import __version__
 from rotbench.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     import pandas as pd
-
-__version__ = "0.1.0"
 
 __all__ = ["__version__", "hookimpl", "load_results"]
 

@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from rotbench import __version__
+from rotbench._version import RESULTS_VERSION
 from rotbench.engine import LOST
 from rotbench.errors import BadInput
-from rotbench.plan import RESULTS_VERSION
 from rotbench.plugin_file import read_plugin_file
 from rotbench.store import SEEN, attempt_folder
 from rotbench.system import end_group, python_command, python_environment, start_process

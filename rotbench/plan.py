@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from rotbench._version import RESULTS_VERSION
 from rotbench.contract import Kind
 from rotbench.errors import BadInput, EnvironmentLacking, Fault, RotbenchError
 from rotbench.matched import Matched
@@ -20,9 +21,6 @@ from rotbench.rehearsal import rehearsed, rehearsed_probe
 from rotbench.resolve import Resolved, instance, resolve
 from rotbench.source import parse_value, suggestion
 from rotbench.study import Study
-
-#: Raised when the trainer changes in a way that changes results: runs of another version are stale.
-RESULTS_VERSION = 3
 
 #: The keys of a run's settings that name a plugin, with the plugin's kind.
 PLUGIN_SETTINGS: Mapping[str, Kind] = {

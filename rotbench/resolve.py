@@ -5,6 +5,7 @@ Nothing here needs data, so that a mistake is found before they are there.
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -19,6 +20,9 @@ from rotbench.registry import Plugin, Registry
 from rotbench.settings import FLOAT_KEYS, MODEL_KEYS, TRAIN_KEYS, TrainSettings, held_out
 from rotbench.source import StudyPath, quoted, suggestion
 from rotbench.study import Study
+
+#: The settings of a training of which a study says nothing.
+DEFAULTS: Mapping[str, Any] = {**asdict(TrainSettings()), "milestones": []}
 
 
 @dataclass(frozen=True)
@@ -90,8 +94,7 @@ def _without_effect(train: Mapping[str, Any]) -> dict[str, Any]:
         idle.append("step_epochs")
     if train.get("labels_per_class") is None:
         idle.append("updates")
-    defaults = {**asdict(TrainSettings()), "milestones": []}
-    return {key: defaults[key] for key in idle}
+    return {key: DEFAULTS[key] for key in idle}
 
 
 def instance(plugin: Plugin, settings: Mapping[str, Any]) -> Any:
@@ -113,14 +116,19 @@ class _Resolver:
 
     def __init__(self, study: Study, registry: Registry, faults: list[Fault]) -> None:
         self.study = study
+        self.model = asdict(study.model)
         self.registry = registry
         self.faults = faults
         self.used: dict[tuple[str, str], Plugin] = {}
         self._resolved: dict[tuple[str, str], tuple[Plugin, dict[str, Any]] | None] = {}
 
+    @functools.cached_property
+    def _dataset(self) -> tuple[Plugin, dict[str, Any]] | None:
+        """The plugin of the data set with its options, looked up once."""
+        return self._plugin("dataset", self.study.dataset, ("dataset",))
+
     def dataset(self) -> dict[str, Any]:
-        found = self._plugin("dataset", self.study.dataset, ("dataset",))
-        return found[1] if found else {}
+        return self._dataset[1] if self._dataset else {}
 
     def pretexts(self) -> dict[str, dict[str, Any]]:
         """The settings of each pretext run, in an order in which parents come first."""
@@ -142,7 +150,7 @@ class _Resolver:
             self._check_labels(train, {"validation": (*pretext.path, "validation")})
             if task and start:
                 settings[name] = {
-                    **self._shared(asdict(self.study.model), pretext.threads),
+                    **self._shared(self.model, pretext.threads),
                     "pretext": name,
                     "task": task[1],
                     "init": dict(start.settings),
@@ -156,13 +164,13 @@ class _Resolver:
         start = self._start(values.get("init", "random"), init_path)
         freeze = self._plugin("freeze policy", values.get("freeze", "none"), paths.get("freeze", variant.path))
         train = self._train({key: values[key] for key in TRAIN_KEYS if key in values}, paths)
-        model = {**asdict(self.study.model), **{key: values[key] for key in MODEL_KEYS if key in values}}
+        model = {**self.model, **{key: values[key] for key in MODEL_KEYS if key in values}}
         self._check_labels(train, {key: paths.get(key, ("train", key)) for key in ("labels_per_class", "validation")})
         if start is None or freeze is None:
             return None
         self._check_init(start, model, init_path)
         parent = self.study.pretexts.get(start.parent) if start.parent else None
-        if parent and model != asdict(self.study.model):
+        if parent and model != self.model:
             message = f"starts from [pretext.{parent.name}], which trains the [model] of the study, another network"
             self.faults.append(Fault(init_path, message))
         self._check_unseen(start.parent, pretexts, train["validation"], paths.get("validation", init_path))
@@ -238,7 +246,7 @@ class _Resolver:
         return _Start(settings, plugin, parent)
 
     def _train(self, given: Mapping[str, Any], paths: Mapping[str, StudyPath]) -> dict[str, Any]:
-        train = {**asdict(TrainSettings()), **self.study.train, **given}
+        train = {**DEFAULTS, **self.study.train, **given}
         # 1 and 1.0 are one learning rate, and one run.
         train = {key: float(value) if key in FLOAT_KEYS else value for key, value in train.items()}
         train["milestones"] = list(train["milestones"])
@@ -251,16 +259,14 @@ class _Resolver:
         if train["test_each_epoch"] == "auto":
             train["test_each_epoch"] = not train["validation"]
         if train["augment"] == "auto":
-            dataset = self._plugin("dataset", self.study.dataset, ("dataset",))
-            train["augment"] = getattr(dataset[0].cls, "augment", ()) if dataset else ()
+            train["augment"] = getattr(self._dataset[0].cls, "augment", ()) if self._dataset else ()
         train["augment"] = list(train["augment"])
         return {**train, **_without_effect(train)}
 
     def _check_labels(self, train: Mapping[str, Any], paths: Mapping[str, StudyPath]) -> None:
         """That a class has as many images as are asked for, and that a validation split is not empty."""
         labels, validation = train.get("labels_per_class"), train["validation"]
-        dataset = self._plugin("dataset", self.study.dataset, ("dataset",))
-        there = getattr(dataset[0].cls, "images_per_class", None) if dataset else None
+        there = getattr(self._dataset[0].cls, "images_per_class", None) if self._dataset else None
         if labels is not None and there is not None and labels > there:
             message = f"the smallest class of {self.study.dataset['name']} has {there} training images"  # type: ignore[index]
             self.faults.append(Fault(paths["labels_per_class"], message))

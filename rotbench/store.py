@@ -22,11 +22,14 @@ import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from rotbench._version import RESULTS_VERSION
 from rotbench.errors import RotbenchError, StoreUnusable, told_again
-from rotbench.plan import RESULTS_VERSION, Run
 from rotbench.system import in_use, lacking, sync_folder, write_durably
+
+if TYPE_CHECKING:
+    from rotbench.plan import Run
 
 FORMAT = 1
 MANIFEST = "manifest.json"

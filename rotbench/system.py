@@ -21,8 +21,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
-import filelock
-
 from rotbench.errors import EnvironmentLacking, StoreUnusable
 from rotbench.resources import checkout
 
@@ -90,6 +88,8 @@ def store_lock(folder: Path) -> Iterator[str]:
 
     Yields what is to be told of an owner who ended without cleaning up, or "".
     """
+    import filelock  # late: workers hold no lock
+
     owner = folder / ".owner.json"
     # The mere existence of a file, which is taken for a lock otherwise, outlives a process that is killed.
     lock = filelock.FileLock(folder / ".lock", fallback_to_soft=False)

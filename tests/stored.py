@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save
 
-from rotbench.plan import RESULTS_VERSION
+from rotbench._version import RESULTS_VERSION
 from rotbench.predictions import FILE
 from rotbench.store import Store, commit, to_json
 from tests.simulated import digest

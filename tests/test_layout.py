@@ -22,6 +22,7 @@ PACKAGE = ROOT / "rotbench"
 
 #: A module imports only from its left, late imports included.
 ORDER = [
+    "_version",
     "errors",
     "resources",
     "hookspecs",

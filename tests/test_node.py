@@ -18,6 +18,7 @@ import pytest
 
 import rotbench
 from rotbench import __version__
+from rotbench._version import RESULTS_VERSION
 from rotbench.engine import LOST
 from rotbench.node import (
     BEATS,
@@ -31,7 +32,6 @@ from rotbench.node import (
     try_attempt,
     versions,
 )
-from rotbench.plan import RESULTS_VERSION
 
 #: A worker that says with how many threads it was started, and ends with a code of its own.
 WORKER = """

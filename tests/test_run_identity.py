@@ -17,8 +17,9 @@ from pathlib import Path
 
 import pytest
 
+from rotbench._version import RESULTS_VERSION
 from rotbench.contract import Kind
-from rotbench.plan import RESULTS_VERSION, make_plan
+from rotbench.plan import make_plan
 from rotbench.registry import Registry, load_registry
 from rotbench.study import read_study
 
