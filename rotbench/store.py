@@ -210,6 +210,11 @@ class Store:
         number = len(list(quarantine.glob(f"{name}.*"))) + 1
         folder.rename(quarantine / f"{name}.{number}")
 
+    def set_aside_runs(self) -> frozenset[str]:
+        """The ids of runs in ``quarantine/``, where checkpoints lie too."""
+        found = (path.name.rpartition(".") for path in (self.folder / "quarantine").glob("*.*"))
+        return frozenset(run_id for run_id, _, number in found if number.isdecimal() and ".epoch-" not in run_id)
+
     def outcome(self, run_id: str) -> Outcome | None:
         """A published run, with the hashes of what is read checked; None where there is none.
 
@@ -397,12 +402,13 @@ def standings(
             result[run_id] = Standing("new", _nearest_difference(others, record["settings"]), None)
     needing: dict[str, list[Mapping[str, Any]]] = {}
     trained: set[str] = set()
-    # What has started from a pretext run shows that it was finished once.
+    # What has started from a pretext run shows that it was finished once; one that was damaged was not deleted.
     finished = {run_id for run_id, stands in result.items() if stands.stored}
+    damaged = store.set_aside_runs()
     for record in reversed(records):
         run_id = record["id"]
         if run_id in needing:
-            if any(child["id"] in finished for child in needing[run_id]):
+            if run_id not in damaged and any(child["id"] in finished for child in needing[run_id]):
                 finished.add(run_id)
             wanted = [child for child in needing[run_id] if child["id"] in trained]
             stands = result[run_id]
