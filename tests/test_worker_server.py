@@ -12,8 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
+from rotbench.cli import cli, local_engine
 from rotbench.driver import Orders, report_writer, run_study
 from rotbench.engine import LOST, Engine, ProcessEngine
 from rotbench.errors import EnvironmentLacking
@@ -292,3 +294,14 @@ def test_forked_workers_give_what_started_ones_give_to_the_bit(engine: WarmEngin
     assert len(results) == (2 if PROBED in text else 1)
     assert all(len(told["provenance"]["start"]["backbone_sha256"]) == 64 for told in results)
     assert all(told["provenance"]["threads"] == len(results) for told in results)
+
+
+def test_local_is_forked_on_linux_and_process_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = WarmEngine()
+    with click.Context(cli), local_engine("local") as own, local_engine("process") as process:
+        assert (type(own), type(process)) == (WarmEngine, ProcessEngine)
+    with click.Context(cli, obj=given), local_engine() as engine:
+        assert engine is given
+    monkeypatch.setattr(sys, "platform", "darwin")
+    with click.Context(cli, obj=given), local_engine("local") as elsewhere:
+        assert type(elsewhere) is ProcessEngine
