@@ -161,16 +161,22 @@ def engine_of(
 
         plugins = dict.fromkeys(reference for run in plan.everything for reference in run.plugins)
         return ray_engine(ray_address, plan.study.resources, device, store.folder, list(plugins))
-    return local_engine(name)
+    # Probes need scikit-learn, which takes a second or two to load.
+    return local_engine(name, ["rotbench.probe"] if any(run.kind == "probe" for run in plan.everything) else [])
 
 
-def local_engine(name: str = "local") -> contextlib.AbstractContextManager[WarmEngine | ProcessEngine]:
-    """The engine that forks workers, the one that the command was given if any; or that which starts them anew."""
+def local_engine(
+    name: str = "local", modules: Sequence[str] = ()
+) -> contextlib.AbstractContextManager[WarmEngine | ProcessEngine]:
+    """The engine that forks workers, the one that the command was given if any; or that which starts them anew.
+
+    ``modules``: what is imported once for all workers, beside what every training needs.
+    """
     if name == "local" and sys.platform == "linux":
         from rotbench.warm_engine import WarmEngine
 
         given = click.get_current_context().find_object(WarmEngine)
-        return contextlib.closing(WarmEngine()) if given is None else contextlib.nullcontext(given)
+        return contextlib.closing(WarmEngine(modules)) if given is None else contextlib.nullcontext(given)
     from rotbench.engine import ProcessEngine
 
     return contextlib.nullcontext(ProcessEngine())

@@ -99,7 +99,7 @@ class ForkedHandle:
 class Connection:
     """One server process, from its start to its death, with all that was launched on it."""
 
-    def __init__(self) -> None:
+    def __init__(self, modules: Sequence[str]) -> None:
         self.usable = True
         self._ready = False
         self._refused = ""  # why nothing can be started
@@ -112,7 +112,7 @@ class Connection:
         self._socket.setblocking(False)
         with theirs:
             self.process = subprocess.Popen(
-                python_command("rotbench.worker_server", str(theirs.fileno())),
+                python_command("rotbench.worker_server", str(theirs.fileno()), *modules),
                 stdin=subprocess.DEVNULL,
                 stdout=self._log,
                 stderr=subprocess.STDOUT,
@@ -219,10 +219,12 @@ class Connection:
 class WarmEngine:
     """A child of the server for each attempt, on this machine.
 
-    The server is started when something is first launched, and once more after it has died. ``close`` ends it.
+    The server is started when something is first launched, and once more after it has died. ``close`` ends it. It
+    imports ``modules`` beforehand, beside what every training needs.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, modules: Sequence[str] = ()) -> None:
+        self._modules = modules
         self._connection: Connection | None = None
 
     @property
@@ -244,7 +246,7 @@ class WarmEngine:
 
     def launch(self, module: str, arguments: Sequence[str], log: Path, threads: int) -> ForkedHandle:
         if self._connection is None or not self._connection.usable:
-            self._connection = Connection()
+            self._connection = Connection(self._modules)
         return self._connection.launch(module, arguments, log, threads)
 
     def close(self) -> None:

@@ -1,9 +1,9 @@
-"""The process that workers are forked from: ``python -P -m rotbench.worker_server DESCRIPTOR``.
+"""The process that workers are forked from: ``python -P -m rotbench.worker_server DESCRIPTOR MODULE..``.
 
-It imports PyTorch and all that a training needs, which takes seconds, and then forks a child for each request that
-comes over a socket, which takes hundredths of a second. It computes nothing itself, touches no GPU, loads no plugin and
-has a single thread, so that a child is what a new Python would be that has made the same imports. It ends, with all its
-children, as soon as the process at the other end of the socket is gone.
+It imports PyTorch and all that a training needs, and the MODULEs, which takes seconds, and then forks a child for each
+request that comes over a socket, which takes hundredths of a second. It computes nothing itself, touches no GPU, loads
+no plugin and has a single thread, so that a child is what a new Python would be that has made the same imports. It
+ends, with all its children, as soon as the process at the other end of the socket is gone.
 
 A request is a message with three descriptors: the pipe that becomes the child's standard input, the pipe that takes
 what it prints, and the folder that it works in. Replies are ``{"ready": true}`` once, ``{"id", "pid"}`` after a child
@@ -50,11 +50,11 @@ class Request:
     environment: Mapping[str, str | None]
 
 
-def main(descriptor: int) -> int:
+def main(descriptor: int, modules: Sequence[str]) -> int:
     """Serve until the driver is gone; in a child, do what was requested and return its exit code."""
     with socket.socket(fileno=descriptor) as channel:
         end_with_peer(channel)
-        load()
+        load(modules)
         request = serve(channel)
         if request is None:
             os._exit(0)  # nothing is left to be written or put away
@@ -76,14 +76,16 @@ def end_with_peer(channel: socket.socket) -> None:
         os._exit(1)
 
 
-def load() -> None:
-    """Import all that a training needs."""
+def load(modules: Sequence[str]) -> None:
+    """Import all that a training needs, and these modules."""
     gc.disable()
     import rotbench.attempt
     import rotbench.prepare
     import rotbench.timing
     import rotbench.worker  # noqa: F401
 
+    for module in modules:
+        importlib.import_module(module)
     gc.collect()
     gc.freeze()  # a collection in a child would write to every page that it shares with this process
 
@@ -187,8 +189,8 @@ def perform(request: Request, began: float) -> int:
     if request.threads != 1:
         from threadpoolctl import threadpool_limits
 
-        # Linear algebra was loaded for one thread; torch takes its number from the settings of a run.
-        threadpool_limits(min(request.threads, usable_cores()), "blas")
+        # What was loaded was loaded for one thread. Linear algebra never takes more than there are processors.
+        threadpool_limits({"openmp": request.threads, "blas": min(request.threads, usable_cores())})
     import numpy as np
     import torch
 
@@ -220,4 +222,4 @@ def end_group_of(pid: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1])))
+    sys.exit(main(int(sys.argv[1]), sys.argv[2:]))

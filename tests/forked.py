@@ -68,7 +68,8 @@ def described(began: float) -> dict[str, Any]:
     import torch
     from threadpoolctl import threadpool_info
 
-    import rotbench.attempt  # noqa: F401  which sets variables in the environment
+    import rotbench.attempt  # which sets variables in the environment
+    import rotbench.probe  # noqa: F401
 
     threads = int(Path("/proc/self/status").read_text().split("Threads:")[1].split()[0])
     return {
@@ -82,7 +83,7 @@ def described(began: float) -> dict[str, Any]:
         "environment": dict(os.environ),
         "signals": [str(signal.getsignal(name)) for name in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT)],
         "wakeup": signal.set_wakeup_fd(-1),
-        "blas": [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"],
+        "pools": sorted((str(pool["prefix"]), int(pool["num_threads"])) for pool in threadpool_info()),
         "draws": [random.random(), float(np.random.random()), float(torch.rand(()))],
         "age": time.monotonic() - began,
         "limit": resource.getrlimit(resource.RLIMIT_CORE),

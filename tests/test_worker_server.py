@@ -12,8 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
+from rotbench.cli import cli, local_engine
 from rotbench.driver import Orders, report_writer, run_study
 from rotbench.engine import LOST, Engine, ProcessEngine
 from rotbench.errors import EnvironmentLacking
@@ -22,7 +24,7 @@ from rotbench.registry import load_registry
 from rotbench.source import parse_source
 from rotbench.store import Store
 from rotbench.study import understand
-from rotbench.system import LOG_BYTES, usable_cores
+from rotbench.system import LOG_BYTES
 from rotbench.warm_engine import ForkedHandle, WarmEngine
 from tests.program import ROOT, wait_for
 from tests.test_driver import Heard
@@ -48,7 +50,7 @@ time.sleep(60)
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[WarmEngine]:
-    made = WarmEngine()
+    made = WarmEngine(["rotbench.probe"])
     yield made
     made.close()
 
@@ -84,7 +86,7 @@ def test_a_child_is_like_a_process_of_its_own(
         name: cold[name] for name in cold if name not in own
     }
     assert warm["open"] == [0, 1, 2]
-    assert warm["threads"] == min(threads, usable_cores())  # those of linear algebra
+    assert threads > 1 or warm["threads"] == 1
     assert warm["folder"] == str(tmp_path / "below")
     assert warm["arguments"] == ["describe", "a b", "ü"]
     assert not {*warm["draws"]} & {*again["draws"]}  # nobody draws what a sibling draws
@@ -280,7 +282,7 @@ stages = ["layer4"]
 """
 
 
-@pytest.mark.parametrize("text", [STUDY, f"{STUDY}{PROBED}"])
+@pytest.mark.parametrize("text", [STUDY, f"{STUDY}{PROBED}"], ids=["one thread", "two and a probe"])
 def test_forked_workers_give_what_started_ones_give_to_the_bit(engine: WarmEngine, tmp_path: Path, text: str) -> None:
     """A run with one thread; and a run and a probe with two. Weights are among the results as hashes."""
     warm, cold = Store(tmp_path / "warm"), Store(tmp_path / "cold")
@@ -292,3 +294,14 @@ def test_forked_workers_give_what_started_ones_give_to_the_bit(engine: WarmEngin
     assert len(results) == (2 if PROBED in text else 1)
     assert all(len(told["provenance"]["start"]["backbone_sha256"]) == 64 for told in results)
     assert all(told["provenance"]["threads"] == len(results) for told in results)
+
+
+def test_local_is_forked_on_linux_and_process_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = WarmEngine()
+    with click.Context(cli), local_engine("local") as own, local_engine("process") as process:
+        assert (type(own), type(process)) == (WarmEngine, ProcessEngine)
+    with click.Context(cli, obj=given), local_engine() as engine:
+        assert engine is given
+    monkeypatch.setattr(sys, "platform", "darwin")
+    with click.Context(cli, obj=given), local_engine("local") as elsewhere:
+        assert type(elsewhere) is ProcessEngine
