@@ -26,6 +26,7 @@ from rotbench.gradebook import gradebook, gradebook_page
 from tests import simulated
 from tests.browser import SEEN, Seen, axe, chromium, context, opened, started
 from tests.classroom import write_class
+from tests.program import thorough
 from tests.test_comparison import finished as page_of_two_studies
 from tests.test_report import blank, everything, hostile
 
@@ -173,7 +174,7 @@ def linked(seen: Seen, *keys: str) -> dict[str, list[str]]:
 # ---- Nothing but the file
 
 
-@pytest.mark.parametrize("state", ["finished", "half-done", "failed", "empty", "hostile"])
+@pytest.mark.parametrize("state", ["finished", "hostile", *thorough("half-done", "failed", "empty")])
 def test_a_page_asks_for_nothing_and_says_nothing_whatever_is_pressed(tab: Tab, state: str, tmp_path: Path) -> None:
     seen = tab(state)
     assert_silent(seen, tmp_path / "page.html")
@@ -190,6 +191,7 @@ def test_a_page_asks_for_nothing_and_says_nothing_whatever_is_pressed(tab: Tab, 
     assert_silent(seen, tmp_path / "page.html")
 
 
+@pytest.mark.thorough
 def test_hostile_names_stay_text_where_a_script_copies_them(tab: Tab) -> None:
     seen = tab("hostile")
     assert seen.exist("script") == 2
@@ -244,7 +246,7 @@ def test_the_script_is_small() -> None:
 # ---- Tables
 
 
-@pytest.mark.parametrize("state", ["finished", "everything", "half-done"])
+@pytest.mark.parametrize("state", ["everything", *thorough("finished", "half-done")])
 def test_columns_sort_by_their_numbers_with_what_has_none_at_the_end(tab: Tab, state: str) -> None:
     seen = tab(state)
     sizes = seen.run(
@@ -279,6 +281,7 @@ def header_of_means(seen: Seen) -> Locator:
     return seen.page.locator("#table-finals thead th").nth(column)
 
 
+@pytest.mark.thorough
 def test_a_header_that_is_pressed_sorts_what_is_read(tab: Tab) -> None:
     seen = tab("finished")
     column = "#table-finals tbody .mean"
@@ -391,7 +394,7 @@ def opacities(seen: Seen) -> dict[str, float]:
     return told
 
 
-@pytest.mark.parametrize("how", ["button", "row", "focus", "curve"])
+@pytest.mark.parametrize("how", ["button", *thorough("row", "focus", "curve")])
 def test_what_is_pointed_at_stands_out_from_the_others(tab: Tab, how: str) -> None:
     seen = tab("finished")
     assert set(opacities(seen).values()) == {1}
@@ -469,7 +472,7 @@ FIGURES = (
 )
 
 
-@pytest.mark.parametrize("state", ["everything", "half-done"])
+@pytest.mark.parametrize("state", ["everything", *thorough("half-done")])
 def test_arrow_keys_read_the_numbers_of_the_table_off_a_figure(tab: Tab, state: str) -> None:
     seen = tab(state)
     assert set(FIGURES) <= set(seen.run("[...document.querySelectorAll('[name=view]')].map((view) => view.value)"))
@@ -496,6 +499,7 @@ def test_arrow_keys_read_the_numbers_of_the_table_off_a_figure(tab: Tab, state: 
     assert read >= 7 * 4
 
 
+@pytest.mark.thorough
 def test_a_hidden_series_is_not_read(tab: Tab) -> None:
     seen = tab("finished")
     seen.press("1")
@@ -520,6 +524,7 @@ def test_the_pointer_reads_the_epoch_that_it_is_at(tab: Tab) -> None:
     assert not set(seen.texts(reading)) & set(expected)
 
 
+@pytest.mark.thorough
 def test_the_pointer_reads_in_each_of_several_panels(tab: Tab) -> None:
     seen = tab("in panels")
     expected = to_be_read(seen, "curves")
@@ -580,6 +585,7 @@ def test_a_link_opens_at_its_section(tab: Tab) -> None:
     seen.page.wait_for_function("location.hash.startsWith('#curves?')")
 
 
+@pytest.mark.thorough
 def test_a_link_to_a_section_stays_as_it_is_while_nothing_is_chosen(tab: Tab) -> None:
     seen = tab("finished", "#proof")
     seen.page.wait_for_timeout(400)  # the link is written a little later than it is opened
@@ -618,6 +624,7 @@ def test_a_hostile_fragment_changes_nothing(tab: Tab) -> None:
         assert tab("finished", fragment).run(CHOSEN) == untouched, fragment
 
 
+@pytest.mark.thorough
 def test_a_filter_in_a_link_is_text(tab: Tab) -> None:
     seen = tab("finished", f"#finals?{urllib.parse.urlencode({'filter': f'table-finals.{WORST}'})}")
     assert seen.page.locator("#finals .filter input").input_value() == WORST
@@ -667,6 +674,7 @@ def test_keys_do_what_the_help_says(tab: Tab) -> None:
     assert seen.count("#finals [aria-pressed=false]") == 0
 
 
+@pytest.mark.thorough
 def test_keys_are_letters_while_a_filter_is_typed(tab: Tab) -> None:
     seen = tab("finished")
     untouched = seen.run(CHOSEN)
@@ -680,7 +688,7 @@ def test_keys_are_letters_while_a_filter_is_typed(tab: Tab) -> None:
     assert seen.run("document.activeElement.type") == "search"
 
 
-@pytest.mark.parametrize("modifier", ["Control", "Alt", "Meta"])
+@pytest.mark.parametrize("modifier", ["Control", *thorough("Alt", "Meta")])
 def test_keys_of_the_browser_are_left_to_it(tab: Tab, modifier: str) -> None:
     seen = tab("finished")
     seen.run("""addEventListener("keydown", (event) => { window.taken = event.defaultPrevented; })""")
@@ -695,6 +703,7 @@ def test_keys_of_the_browser_are_left_to_it(tab: Tab, modifier: str) -> None:
         assert seen.run(CHOSEN) == untouched
 
 
+@pytest.mark.thorough
 def test_keys_can_be_turned_off(tab: Tab) -> None:
     seen = tab("finished")
     untouched = seen.run(CHOSEN)
@@ -715,7 +724,7 @@ def test_keys_can_be_turned_off(tab: Tab) -> None:
 # ---- Downloads and copies
 
 
-@pytest.mark.parametrize("state", ["finished", "everything", "odd numbers", "hostile", "empty"])
+@pytest.mark.parametrize("state", ["everything", *thorough("finished", "odd numbers", "hostile", "empty")])
 def test_downloads_are_the_results(tab: Tab, state: str) -> None:
     seen = tab(state)
     results = report.tidied(STATES[state]())
@@ -733,7 +742,7 @@ def test_downloads_are_the_results(tab: Tab, state: str) -> None:
     assert json.loads(saved["json"]) == results
 
 
-@pytest.mark.parametrize("clipboard", [True, False], ids=["clipboard", "no clipboard"])
+@pytest.mark.parametrize("clipboard", [True, *thorough(False)], ids=["clipboard", "no clipboard"])
 def test_copies_are_what_is_read(tab: Tab, clipboard: bool) -> None:
     seen = tab("finished", permissions=["clipboard-read", "clipboard-write"])
     seen.run("window.board = navigator.clipboard")
@@ -762,7 +771,7 @@ def test_copies_are_what_is_read(tab: Tab, clipboard: bool) -> None:
 TABLES = "[...document.querySelectorAll('table')].map((table) => table.textContent)"
 
 
-@pytest.mark.parametrize("state", ["finished", "half-done"])
+@pytest.mark.parametrize("state", ["finished", *thorough("half-done")])
 def test_without_a_script_everything_is_there_and_nothing_that_is_dead(tab: Tab, state: str) -> None:
     whole, bare = tab(state), tab(state, java_script_enabled=False)
     assert bare.run("document.querySelectorAll('.filter, .reading').length") == 0  # the script did not run
@@ -780,7 +789,7 @@ def test_without_a_script_everything_is_there_and_nothing_that_is_dead(tab: Tab,
     assert bare.count("#table-references") == 1
 
 
-@pytest.mark.parametrize("script", [True, False], ids=["with a script", "without a script"])
+@pytest.mark.parametrize("script", [*thorough(True), False], ids=["with a script", "without a script"])
 def test_paper_has_all_of_the_page_in_light_colours(tab: Tab, script: bool) -> None:
     fragment = "#finals?theme=dark&filter=table-finals.below&hide=v0,v1&view=curves-seconds" if script else ""
     seen = tab("finished", fragment, java_script_enabled=script)
@@ -807,7 +816,7 @@ def brightness(seen: Seen, property_: str, selector: str = "body") -> float:
     return (red + green + blue) / 3 / 255
 
 
-@pytest.mark.parametrize("state", ["finished", "failed"])
+@pytest.mark.parametrize("state", ["finished", *thorough("failed")])
 def test_a_page_can_be_printed(tab: Tab, state: str) -> None:
     paper = tab(state, color_scheme="dark").page.pdf(prefer_css_page_size=True)
     assert paper.startswith(b"%PDF-")
@@ -840,7 +849,7 @@ def test_light_and_dark_follow_the_system_until_they_are_switched(tab: Tab) -> N
         assert is_dark() == (scheme == "dark")
 
 
-@pytest.mark.parametrize("state", sorted(STATES.keys() - {"odd numbers"}))
+@pytest.mark.parametrize("state", ["finished", *thorough(*sorted(STATES.keys() - {"finished", "odd numbers"}))])
 def test_a_telephone_is_never_scrolled_sideways(tab: Tab, state: str) -> None:
     for script in (True, False) if state in ("finished", "long words") else (True,):
         telephone = {"viewport": {"width": 375, "height": 700}, "is_mobile": True, "has_touch": True}
@@ -874,7 +883,7 @@ def barriers(seen: Seen, within: str = "html", rules: Sequence[str] = ()) -> lis
     ]
 
 
-@pytest.mark.parametrize("state", ["finished", "half-done"])
+@pytest.mark.parametrize("state", ["finished", *thorough("half-done")])
 @pytest.mark.parametrize(
     ("scheme", "width", "rules"),
     [("light", 1280, ()), ("dark", 1280, COLOURS), ("light", 375, ())],
@@ -895,6 +904,7 @@ def test_axe_finds_no_barrier(tab: Tab, state: str, scheme: str, width: int, rul
 
 
 @pytest.mark.parametrize("state", ["empty", "failed"])
+@pytest.mark.thorough
 def test_axe_finds_no_barrier_where_nothing_is_done(tab: Tab, state: str) -> None:
     seen = tab(state)
     seen.run(OPEN_DETAILS)
@@ -955,7 +965,7 @@ def short() -> Iterator[Path]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="needs Linux's /proc")
-@pytest.mark.parametrize("end", ["in order", "with an error", "killed"])
+@pytest.mark.parametrize("end", [*thorough("in order", "with an error"), "killed"])
 def test_a_browser_leaves_no_process_behind(short: Path, end: str) -> None:
     chromium()
     program = (

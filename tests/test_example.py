@@ -70,6 +70,7 @@ def test_its_own_tests_pass(installed: Path, tmp_path: Path) -> None:
     assert "passed" in done.stdout
 
 
+@pytest.mark.thorough
 def test_it_conforms_on_the_command_line(installed: Path, tmp_path: Path) -> None:
     done = rotbench("plugins", "check", "vflip", "--json", folder=tmp_path, packages=installed)
     assert done.returncode == 0, done.stdout + done.stderr

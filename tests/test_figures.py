@@ -161,6 +161,7 @@ def test_the_axis_of_accuracies_ends_where_accuracies_do() -> None:
     assert max(ticks) <= 100
 
 
+@pytest.mark.thorough
 def test_a_figure_is_saved_the_same_in_any_order_and_under_any_settings() -> None:
     savers = (canvas.page_svg, canvas.svg_file, canvas.pdf_file)
     first = {save: {name: save(drawing) for name, drawing in all_drawings().items()} for save in savers}

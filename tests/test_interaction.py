@@ -14,6 +14,7 @@ from rotbench.answer import sentences
 from rotbench.contrast import Contrast
 from rotbench.summary import summary
 from tests import simulated
+from tests.program import thorough
 from tests.test_report import Page
 
 Results = dict[str, Any]
@@ -194,7 +195,7 @@ def simulated_family(truth: float, seeds: int, rng: np.random.Generator) -> Cont
     return compare.contrasts(results)[-1]
 
 
-@pytest.mark.parametrize("seeds", [3, 5])
+@pytest.mark.parametrize("seeds", thorough(3, 5))
 def test_the_truth_of_simulated_studies_lies_in_the_interval_as_often_as_promised(seeds: int) -> None:
     rng, studies = np.random.default_rng(seeds), 300
     found = [simulated_family(0.02, seeds, rng) for _ in range(studies)]

@@ -98,6 +98,7 @@ def test_a_place_that_is_missing_is_named() -> None:
         manual.filled("nothing", {"hooks": "x"})
 
 
+@pytest.mark.thorough
 def test_the_tests_of_the_task_in_the_manual_pass(tmp_path: Path) -> None:
     """Steps 1 to 3: what is scaffolded, the task put in, the last test replaced."""
     steps = README.partition("## Inits")[0]

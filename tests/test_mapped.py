@@ -120,6 +120,7 @@ def test_a_worker_decodes_nothing_where_images_are_laid_out_whole(tmp_path: Path
     assert dataset.loads == 4
 
 
+@pytest.mark.thorough
 def test_a_finished_study_keeps_no_copy_of_its_images(tmp_path: Path) -> None:
     (tmp_path / "study.toml").write_text(
         'title = "Mapped"\nseeds = 1\n[dataset]\nname = "digits"\n[train]\nepochs = 1\nlabels_per_class = 5\n'

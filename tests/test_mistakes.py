@@ -178,6 +178,7 @@ def with_init(runs: list[dict[str, Any]], name: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.thorough
 def test_each_wrong_start_fails_its_run_and_says_which_weights_it_has(runs: list[dict[str, Any]]) -> None:
     said = {
         "imagenet-instead": "does not start from the weights of pretext run rotation: 120 of 120 tensors are others",
@@ -194,6 +195,7 @@ def test_each_wrong_start_fails_its_run_and_says_which_weights_it_has(runs: list
     assert len(said) == 4
 
 
+@pytest.mark.thorough
 def test_a_task_that_trains_another_network_fails_after_one_epoch_and_what_needs_it_is_skipped(
     runs: list[dict[str, Any]],
 ) -> None:
@@ -254,6 +256,7 @@ def test_a_number_of_labels_that_is_ignored_is_found_out() -> None:
     assert label_proof(fed.seen, torch.arange(0), fed.labels, None, 10)["seen_images"] == 24
 
 
+@pytest.mark.thorough
 def test_the_number_of_labels_changes_which_images_are_trained_on(folder: Path, runs: list[dict[str, Any]]) -> None:
     drawn = {
         run["settings"]["train"]["labels_per_class"]: run["provenance"]["data"]
@@ -268,6 +271,7 @@ def test_the_number_of_labels_changes_which_images_are_trained_on(folder: Path, 
     assert [row["nested"] for row in rows] == [True, None]
 
 
+@pytest.mark.thorough
 def test_what_moved_below_the_freeze_line_in_each_mode_of_batchnorm(folder: Path, runs: list[dict[str, Any]]) -> None:
     freeze = {
         run["provenance"]["freeze"]["batchnorm"]: run["provenance"]["freeze"]

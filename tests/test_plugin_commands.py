@@ -108,6 +108,7 @@ def test_what_cannot_be_checked_is_told_in_two_lines(folder: Path) -> None:
     assert len(REFUSED) == 11
 
 
+@pytest.mark.thorough
 def test_a_plugin_to_start_from_works_as_it_is(tmp_path: Path) -> None:
     for kind in KINDS:
         done = command(tmp_path, "plugins", "new", kind, f"my-{kind}")

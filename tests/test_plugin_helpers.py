@@ -235,6 +235,7 @@ def test_a_run_is_stale_once_a_helper_was_edited(tmp_path: Path) -> None:
     assert [row["state"] for row in json.loads(done.stdout)["runs"]] == ["done", "stale"]
 
 
+@pytest.mark.thorough
 def test_a_worker_trains_with_helpers_from_beside_the_study_and_from_a_folder(tmp_path: Path) -> None:
     """A rehearsal through the command line: the helpers are imported in the worker's methods alone."""
     for name in ("beside", "given"):

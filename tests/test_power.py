@@ -10,6 +10,7 @@ from scipy import stats
 
 from rotbench.inference import paired_t
 from rotbench.power import MOST_SEEDS, power, seeds_needed, smallest_n, spread_limits
+from tests.program import thorough
 
 
 @pytest.mark.parametrize(("effect", "n"), [(0.2, 199), (0.3, 90), (0.5, 34), (0.8, 15), (1.0, 10), (1.5, 6)])
@@ -29,7 +30,7 @@ def test_power_is_that_of_simulated_studies(n: int) -> None:
     assert power(n, 0.01, 0.008) == pytest.approx(share, abs=4 * math.sqrt(share * (1 - share) / 40_000))
 
 
-@pytest.mark.parametrize("spread", [0.004, 0.008, 0.02])
+@pytest.mark.parametrize("spread", [0.008, *thorough(0.004, 0.02)])
 def test_the_seeds_that_are_promised_have_the_power_that_is_promised_and_one_less_has_not(spread: float) -> None:
     n = smallest_n(spread, 0.01)
     assert n is not None

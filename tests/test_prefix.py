@@ -14,6 +14,7 @@ from rotbench.hookspecs import BatchNorm, Parameter
 from rotbench.models import Network, named_parameters
 from rotbench.prefix import frozen_depth
 from rotbench.tasks import Classification, Task
+from tests.program import thorough
 from tests.test_train import Below, feed, network, tensors, trained
 
 
@@ -61,8 +62,15 @@ def test_the_depth_is_that_of_the_first_stage_that_changes(
     assert frozen_depth(made, {name for name in names if not name.startswith(prefixes)}, batchnorm) == depth
 
 
-@pytest.mark.parametrize("policy", [Head(), Below(), Head(joins=3), Below("calibrated")])
-@pytest.mark.parametrize("augment", [(), ("crop",)])
+@pytest.mark.parametrize(
+    ("policy", "augment"),
+    [
+        (Head(joins=3), ()),
+        (Below("calibrated"), ("crop",)),
+        *thorough((Head(), ()), (Below(), ()), (Below("calibrated"), ())),
+        *thorough((Head(), ("crop",)), (Below(), ("crop",)), (Head(joins=3), ("crop",))),
+    ],
+)
 def test_keeping_maps_changes_no_bit(monkeypatch: pytest.MonkeyPatch, policy: Any, augment: tuple[str, ...]) -> None:
     """One batch of 24 images, so that a map is computed in the same company with and without."""
     fed = replace(feed(24, 24, augment=augment), validation=torch.arange(12, 24), updates=2)

@@ -18,7 +18,7 @@ from rotbench.models import build_backbone, load_backbone
 from rotbench.probe import pooled_features
 from rotbench.store import Store
 from rotbench.taps import skip_padding
-from tests.program import command, wait_for
+from tests.program import command, thorough, wait_for
 from tests.test_resume import begin, epochs_of
 
 TRAINING = """
@@ -67,7 +67,7 @@ def backbones(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
     return {path.name: load_file(path) for path in folder.glob("results/runs/pretext-*/backbone*.safetensors")}
 
 
-@pytest.mark.parametrize("stem", ["imagenet", "cifar"])
+@pytest.mark.parametrize("stem", ["imagenet", *thorough("cifar")])
 def test_features_are_the_means_of_each_stages_maps_in_eval_mode(stem: str) -> None:
     pixels = torch.randint(0, 256, (300, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     mean, std = torch.tensor([0.4, 0.5, 0.6]), torch.tensor([0.2, 0.25, 0.3])
@@ -164,6 +164,7 @@ def test_asking_for_probes_later_trains_nothing_anew_but_the_pretext_run_to_the_
     assert "nothing to train" in command(folder, "plan", "study.toml").stdout
 
 
+@pytest.mark.thorough
 def test_weights_kept_after_an_epoch_are_those_of_a_training_that_ends_there(
     tmp_path: Path, probed: tuple[Path, dict[str, Any], dict[str, Any]]
 ) -> None:
@@ -181,7 +182,9 @@ def test_weights_kept_after_an_epoch_are_those_of_a_training_that_ends_there(
             assert not torch.equal(kept["backbone-epoch-000001.safetensors"][name], tensor), name
 
 
-@pytest.mark.parametrize("first", [PROBED, TRAINING], ids=["asked for from the start", "asked for after the stop"])
+@pytest.mark.parametrize(
+    "first", thorough(PROBED, TRAINING), ids=["asked for from the start", "asked for after the stop"]
+)
 def test_kept_weights_survive_a_stop(
     tmp_path: Path, probed: tuple[Path, dict[str, Any], dict[str, Any]], first: str
 ) -> None:
