@@ -43,3 +43,10 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     order = {name: place for place, name in enumerate(LONGEST_FIRST)}
     items.sort(key=lambda item: order.get(item.path.stem, len(order)))
+
+
+@pytest.fixture
+def undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave figures out of pages, which take most of the time to make; but for tests marked ``drawn``."""
+    if "drawn" not in request.keywords:
+        monkeypatch.setattr("rotbench.report.drawings", lambda *_: {})

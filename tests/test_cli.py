@@ -18,9 +18,11 @@ from rotbench.cli import cli, main
 from rotbench.errors import EnvironmentLacking
 from rotbench.report import render
 from tests import simulated
-from tests.program import ROOT, command
+from tests.program import ROOT, command, thorough
 from tests.stored import write_store
 from tests.test_layout import loaded_by
+
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 STUDY = """
 title = "small"
@@ -213,6 +215,7 @@ def test_plan_and_dry_run_say_the_same_and_write_nothing(study: Path) -> None:
     assert [path.name for path in study.iterdir()] == ["study.toml"]
 
 
+@pytest.mark.thorough
 def test_a_few_timed_steps_price_a_study_and_leave_nothing_behind(study: Path) -> None:
     done = command(study, "plan", "study.toml", "--measure", "--json", "--set", "train.batch_size=32")
     assert done.returncode == 0, done.stderr
@@ -321,6 +324,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.drawn
 def test_a_page_is_drawn_again_from_itself_where_nothing_else_is(finished: Path, tmp_path_factory: Any) -> None:
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     (elsewhere / "old.html").write_bytes((finished / "results" / "report.html").read_bytes())
@@ -473,11 +477,14 @@ def test_a_page_from_the_mail_is_drawn_with_other_ends_of_lines_and_a_mark_of_it
     assert (finished / "new" / "report.html").read_bytes() == page
 
 
-def test_redrawing_and_exporting_load_no_torch(finished: Path) -> None:
-    for arguments in (["report", "--from", "results/report.html", "--out", "new"], ["export", "--to", "paper"]):
-        loaded = loaded_by(arguments, finished)
-        assert "matplotlib" in loaded
-        assert not loaded & {"torch", "torchvision", "sklearn"}
+@pytest.mark.parametrize(
+    "arguments",
+    [["report", "--from", "results/report.html", "--out", "new"], *thorough(["export", "--to", "paper"])],
+)
+def test_redrawing_and_exporting_load_no_torch(finished: Path, arguments: list[str]) -> None:
+    loaded = loaded_by(arguments, finished)
+    assert "matplotlib" in loaded
+    assert not loaded & {"torch", "torchvision", "sklearn"}
 
 
 def test_help_names_every_command(tmp_path: Path) -> None:

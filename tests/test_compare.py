@@ -124,6 +124,7 @@ def test_equal_differences_have_no_verdict_and_no_warning() -> None:
     assert apart.reason == equal.reason == "all seeds differ by the same amount"
 
 
+@pytest.mark.thorough
 def test_two_seeds_of_few_test_images_find_no_difference_where_there_is_none() -> None:
     """Accuracies are counts: on 500 images both seeds differ by the same number every twentieth time or so."""
     generator = np.random.default_rng(11)

@@ -229,6 +229,7 @@ def mistaken_command(store: Path, run_id: str, number: str) -> list[str]:
         ("ignored-labels", "labels_per_class = 3 was ignored: 132 images of class 3 were used, 1297 images in all"),
     ],
 )
+@pytest.mark.thorough
 def test_a_mistake_of_the_trainer_itself_fails_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mistake: str, words: str
 ) -> None:

@@ -94,7 +94,8 @@ def test_the_two_commands_are_make_targets_and_ci_runs_the_tests() -> None:
     for command, runs in (("run", "rotbench run experiments.toml"), ("test", "python -m pytest")):
         assert f"$ make {command} " in README
         assert re.search(rf"^{command}: .*\n\t.*{re.escape(runs)}$", makefile, re.MULTILINE)
-    assert (ROOT / ".ci" / "run").read_text().rstrip().endswith("make test")
+    assert (ROOT / ".ci" / "run").read_text().rstrip().endswith("make check\nexec make test-all")
+    assert re.search(r"^test-all: .*\n\t.*python -m pytest -m \"thorough or not thorough\"$", makefile, re.MULTILINE)
 
 
 def test_the_table_of_settings_is_the_settings() -> None:

@@ -21,6 +21,8 @@ from rotbench import drawings, embedded, evidence, report, tables
 from rotbench.summary import summary
 from tests import simulated
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 Results = dict[str, Any]
 VOID = {"meta", "link", "br", "input", "img", "hr"}
 
@@ -198,6 +200,7 @@ def test_the_policy_lets_the_pages_own_script_run_and_no_other() -> None:
     assert f"script-src 'sha256-{digest}'" in html
 
 
+@pytest.mark.drawn
 def test_the_same_results_give_the_same_page_and_a_page_can_be_drawn_from_itself() -> None:
     results = simulated.results()
     untouched = deepcopy(results)
@@ -230,6 +233,7 @@ def everything() -> Results:
     return results
 
 
+@pytest.mark.drawn
 def test_a_page_with_everything_gives_everything_back() -> None:
     results = everything()
     html = report.render(results)
@@ -397,8 +401,8 @@ def test_what_a_pretext_task_showed_and_says_of_itself_is_on_the_page() -> None:
     page = Page(report.render(results))
     assert [image["src"] for image in page.all("img") if "data-run" in image] == [PICTURE] * 2
     assert [image["alt"] for image in page.all("img") if "data-run" in image] == [
-        "0°, says 0° (97 %)",
-        "90°, says 90° (97 %)",
+        "0° → predicted 0° (97 %)",
+        "90° → predicted 90° (97 %)",
     ]
     assert "rotation runs below the published recipe." in page.text
     assert "Uses labels." in page.text
@@ -417,6 +421,7 @@ def test_what_a_pretext_task_showed_and_says_of_itself_is_on_the_page() -> None:
         ((0.25, 0.1, 0.04), ["", "", ""]),
     ],
 )
+@pytest.mark.drawn
 def test_guessing_is_named_in_the_figure_of_pretext_scores_where_names_fit(
     chances: tuple[float, ...], told: list[str]
 ) -> None:
@@ -462,6 +467,7 @@ def test_csv_has_a_row_a_run_and_epoch() -> None:
     assert (rows[-1]["id"], rows[-1]["repeat"], rows[-1]["epoch"]) == (last["id"], "0", "3")
 
 
+@pytest.mark.drawn
 def test_tables_have_captions_and_scoped_headers_and_figures_names() -> None:
     page = Page(finished_page())
     assert len(page.all("table")) == len(page.all("caption")) >= 8
@@ -486,12 +492,15 @@ def test_the_notice_of_a_data_set_opens_the_page() -> None:
     assert text.index("A demonstration, not a finding.") < text.index("rotation is 18.1 points above")
 
 
+@pytest.mark.drawn
 def test_sixty_runs_of_forty_five_epochs_stay_under_a_megabyte() -> None:
     results = simulated.results(seeds=12, epochs=45)
     assert len(results["runs"]) == 60
     assert len(report.render(results).encode()) < 1_000_000
 
 
+@pytest.mark.drawn
+@pytest.mark.thorough
 def test_sixty_runs_of_twelve_variants_stay_under_a_megabyte_and_keep_every_view_and_table() -> None:
     results = simulated.results()
     inits, policies = ("random", "rotation", "jigsaw", "simclr"), ("none", simulated.FREEZE_BELOW, "head-only")
@@ -527,6 +536,7 @@ def test_data_are_told_once_with_the_choice_of_each_seed() -> None:
     assert page.text.count("50,000 training and 10,000 test images") == 1
 
 
+@pytest.mark.drawn
 def test_a_threshold_is_told_in_the_table_and_not_drawn_as_a_measurement() -> None:
     results = simulated.results(seeds=2, epochs=3, pretext_epochs=4)
     measured = results["study"]["references"]

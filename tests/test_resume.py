@@ -34,10 +34,11 @@ batch_size = 64
 lr = 0.001
 [pretext.rotation]
 task = "rotation"
-epochs = 2
+epochs = 1
 [[matrix]]
 init = ["rotation"]
 labels_per_class = 20
+updates = "epochs"
 """
 
 
