@@ -261,6 +261,7 @@ def test_an_attempt_without_its_weights_is_not_published(finished: Store) -> Non
     assert "the attempt is not used" in told
 
 
+@pytest.mark.thorough
 def test_the_commands_agree_that_nothing_is_to_be_trained(finished: Store, tmp_path: Path) -> None:
     store = finished
     (tmp_path / "study.toml").write_text(STUDY)

@@ -256,6 +256,7 @@ def test_one_seed_and_one_epoch_are_drawn(seeds: int, epochs: int) -> None:
         assert "0.5" not in between
 
 
+@pytest.mark.thorough
 def test_files_of_all_figures_are_the_same_every_time() -> None:
     once, again = drawn(finished()), drawn(finished())
     for name, drawing in once.items():

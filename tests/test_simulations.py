@@ -12,6 +12,7 @@ from rotbench import compare, inference
 from rotbench.compare import Results, contrasts
 from rotbench.contrast import Contrast, judge
 from tests import simulated
+from tests.program import thorough
 
 #: Deviations of a share from its expectation are judged by its own binomial standard error, four of them.
 ERRORS = 4
@@ -60,7 +61,7 @@ def measured(differences: np.ndarray[Any, np.dtype[np.float64]], name: int = 0) 
     )
 
 
-@pytest.mark.parametrize("seeds", [3, 6])
+@pytest.mark.parametrize("seeds", [3, *thorough(6)])
 @pytest.mark.parametrize("family", [1, 6])
 def test_a_study_of_no_difference_finds_one_in_at_most_5_of_100_families(seeds: int, family: int) -> None:
     """All variants share one baseline, as they do in a matrix, so that their differences are correlated."""
@@ -76,7 +77,7 @@ def test_a_study_of_no_difference_finds_one_in_at_most_5_of_100_families(seeds: 
         assert within(wrong / studies, 0.05, studies), "a test that never finds anything keeps its promise, too"
 
 
-@pytest.mark.parametrize("truth", [0.01, -0.01])
+@pytest.mark.parametrize("truth", [0.01, *thorough(-0.01)])
 def test_what_differs_by_the_margin_is_called_equivalent_in_at_most_5_of_100_studies(truth: float) -> None:
     rng = np.random.default_rng(7)
     studies = 3000
