@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rotbench.driver import MAX_ATTEMPTS, MAX_LOSSES, Ended, Orders, check_store, report_writer, run_study
+from rotbench.driver import MAX_ATTEMPTS, MAX_LOSSES, Ended, Orders, check_store, run_study
 from rotbench.engine import LOST, Handle, ProcessEngine
 from rotbench.errors import BadInput, EnvironmentLacking
 from rotbench.plan import Plan, Run, make_plan
@@ -19,7 +19,7 @@ from rotbench.results import collect
 from rotbench.source import parse_source
 from rotbench.store import Store, attempt_number, run_record, standings
 from rotbench.study import understand
-from tests.toy_study import nothing, toy_command
+from tests.toy_study import nothing, toy_command, writer
 
 STUDY = """
 title = "toy"
@@ -70,7 +70,7 @@ def plan(*changes: str, text: str = STUDY) -> Plan:
 def drive(made: Plan, store: Store, orders: Orders | None = None) -> tuple[Ended, Heard]:
     store.create()
     heard = Heard()
-    ended = run_study(made, store, ENGINE, orders or Orders(jobs=2), heard, "rotbench run", report_writer(store))
+    ended = run_study(made, store, ENGINE, orders or Orders(jobs=2), heard, "rotbench run", writer(store))
     return ended, heard
 
 
@@ -119,7 +119,7 @@ def test_a_pretext_run_on_all_cores_is_trained_alone_and_first(store: Store, thr
     made = plan("seeds=3", f"pretext.rotation.threads={threads}")
     watcher = Timeline()
     store.create()
-    ended = run_study(made, store, ENGINE, Orders(jobs=2), watcher, "rotbench run", report_writer(store))
+    ended = run_study(made, store, ENGINE, Orders(jobs=2), watcher, "rotbench run", writer(store))
     assert (ended.done, ended.failed) == (15, 0)
     pretexts = [run.id for run in made.runs if run.kind == "pretext"]
     assert watcher.starts[:3] == pretexts  # before random classifiers, which could start as well
@@ -135,7 +135,7 @@ def test_a_pretext_run_that_is_tried_again_still_has_its_room(store: Store, monk
     made = plan("pretext.rotation.threads=2")
     watcher = Timeline()
     store.create()
-    ended = run_study(made, store, ENGINE, Orders(jobs=2), watcher, "rotbench run", report_writer(store))
+    ended = run_study(made, store, ENGINE, Orders(jobs=2), watcher, "rotbench run", writer(store))
     assert (ended.done, ended.failed) == (7, 3)  # it and the two that start from it
     pretexts = [run.id for run in made.runs if run.kind == "pretext"]
     assert watcher.starts[: MAX_ATTEMPTS + 1] == [pretexts[0]] * MAX_ATTEMPTS + [pretexts[1]]
@@ -181,7 +181,7 @@ def test_company_is_what_is_trained_on_the_same_machine(store: Store, monkeypatc
     noted: list[tuple[str, int]] = []
     monkeypatch.setattr("rotbench.driver.note_company", lambda attempt, n: noted.append((attempt.name, n)))
     store.create()
-    run_study(plan(), store, Scattered(), Orders(jobs=None), Heard(), "rotbench run", report_writer(store))
+    run_study(plan(), store, Scattered(), Orders(jobs=None), Heard(), "rotbench run", writer(store))
     most = {kind: max(n for name, n in noted if name.startswith(kind)) for kind in ("pretext", "random", "rotation")}
     assert most == {"pretext": 2, "random": 3, "rotation": 3}
     assert noted[:4] == [(noted[0][0], 1), (noted[0][0], 2), (noted[2][0], 2), (noted[3][0], 1)]
@@ -234,7 +234,7 @@ def drive_unlucky(store: Store, first: Sequence[int | None]) -> tuple[Ended, Unl
     engine, heard = Unlucky(first), Heard()
     store.create()
     orders = Orders(jobs=None, stall_seconds=2.0)
-    ended = run_study(made, store, engine, orders, heard, "rotbench run", report_writer(store))
+    ended = run_study(made, store, engine, orders, heard, "rotbench run", writer(store))
     return ended, engine, [note.partition(": ")[2] for note in heard.notes]
 
 
@@ -295,7 +295,7 @@ class Cluster:
 def test_what_an_engine_has_to_say_is_passed_on_once(store: Store) -> None:
     store.create()
     heard = Heard()
-    run_study(plan(), store, Cluster(said=["a node has joined"]), Orders(None), heard, "", report_writer(store))
+    run_study(plan(), store, Cluster(said=["a node has joined"]), Orders(None), heard, "", writer(store))
     assert heard.notes == ["a node has joined"]
 
 
@@ -310,7 +310,7 @@ def test_an_engine_that_is_gone_ends_the_command_whatever_it_does(
         monkeypatch.setattr(heard, "started", lambda run: os.kill(os.getpid(), signal.SIGINT))
     orders = Orders(jobs=1)
     with pytest.raises(EnvironmentLacking, match="the head is gone"):
-        run_study(plan("seeds=[0]"), store, engine, orders, heard, "", report_writer(store))
+        run_study(plan("seeds=[0]"), store, engine, orders, heard, "", writer(store))
     assert any("stopping" in note for note in heard.notes) == (when == "stopping")
 
 
@@ -386,7 +386,7 @@ def test_the_number_of_jobs_does_not_change_results(tmp_path: Path) -> None:
         drive(made, Store(tmp_path / str(jobs)), Orders(jobs=jobs))
     first, second = (collect(Store(tmp_path / str(jobs))) for jobs in (1, 2))
     assert first == second
-    assert (tmp_path / "1" / "report.html").read_bytes() == (tmp_path / "2" / "report.html").read_bytes()
+    assert (tmp_path / "1" / "results.json").read_bytes() == (tmp_path / "2" / "results.json").read_bytes()
 
 
 def own_plugin(folder: Path, more: str = "") -> Path:

@@ -234,6 +234,7 @@ def test_an_init_that_changes_nothing_or_claims_too_much_is_named() -> None:
     assert proof["backbone_sha256"] == state_sha256(other) != proof["seed_backbone_sha256"] == state_sha256(state)
 
 
+@pytest.mark.thorough
 def test_the_loss_falls_to_near_zero_on_64_images() -> None:
     made = network()
     fed = feed(64, 64, augment=())
