@@ -26,7 +26,7 @@ from rotbench.store import Store
 from rotbench.study import understand
 from rotbench.system import LOG_BYTES
 from rotbench.warm_engine import ForkedHandle, WarmEngine
-from tests.program import ROOT, wait_for
+from tests.program import ROOT, thorough, wait_for
 from tests.test_driver import Heard
 from tests.test_system import alive
 from tests.toy_study import nothing
@@ -68,7 +68,7 @@ def described(engine: WarmEngine | ProcessEngine, folder: Path, threads: int = 1
     return found
 
 
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("threads", [*thorough(1), 2])
 def test_a_child_is_like_a_process_of_its_own(
     engine: WarmEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int
 ) -> None:
@@ -282,7 +282,7 @@ stages = ["layer4"]
 """
 
 
-@pytest.mark.parametrize("text", [STUDY, f"{STUDY}{PROBED}"], ids=["one thread", "two and a probe"])
+@pytest.mark.parametrize("text", [STUDY, *thorough(f"{STUDY}{PROBED}")], ids=["one thread", "two and a probe"])
 def test_forked_workers_give_what_started_ones_give_to_the_bit(engine: WarmEngine, tmp_path: Path, text: str) -> None:
     """A run with one thread; and a run and a probe with two. Weights are among the results as hashes."""
     warm, cold = Store(tmp_path / "warm"), Store(tmp_path / "cold")
