@@ -47,6 +47,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave figures out of pages, which take most of the time to make; but for tests marked ``drawn``."""
+    """Leave figures out of pages and exports, which take most of the time to make; but for tests marked ``drawn``."""
     if "drawn" not in request.keywords:
-        monkeypatch.setattr("rotbench.report.drawings", lambda *_: {})
+        for module in ("report", "export"):
+            monkeypatch.setattr(f"rotbench.{module}.drawings", lambda *_: {})

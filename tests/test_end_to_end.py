@@ -253,6 +253,7 @@ def test_verify_finds_one_flipped_byte_in_the_weights(folder: Path, tmp_path: Pa
     assert str(weights) in done.stderr
 
 
+@pytest.mark.thorough
 def test_another_number_of_jobs_and_another_folder_give_the_same_bits(
     folder: Path, results: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -27,6 +27,8 @@ from tests.program import ROOT, command
 from tests.stored import write_store
 from tests.test_report import HOSTILE, Page, blank, hostile
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 Results = dict[str, Any]
 
 
@@ -315,6 +317,7 @@ def test_an_export_that_a_crash_broke_off_goes_on(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.md", "b.md", "export.json"]
 
 
+@pytest.mark.drawn
 def test_export_from_a_file_is_that_from_its_store(tmp_path: Path) -> None:
     write_store(tmp_path / "results", simulated.results(epochs=4, pretext_epochs=3))
     assert command(tmp_path, "report").returncode == 0
@@ -342,6 +345,7 @@ def decimal_comma(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {"LC_ALL": "de_DE.UTF-8"} if "de_DE.utf8" in known else {}
 
 
+@pytest.mark.thorough
 def test_report_and_export_are_the_same_bytes_on_another_day_in_another_place(
     tmp_path: Path, decimal_comma: dict[str, str]
 ) -> None:

@@ -469,7 +469,7 @@ def test_csv_has_a_row_a_run_and_epoch() -> None:
 
 @pytest.mark.drawn
 def test_tables_have_captions_and_scoped_headers_and_figures_names() -> None:
-    page = Page(finished_page())
+    page = Page(report.render(simulated.results()))
     assert len(page.all("table")) == len(page.all("caption")) >= 8
     assert all(attrs.get("scope") in ("col", "row") for attrs in page.all("th"))
     figures = [attrs for attrs in page.all("svg") if attrs.get("class") == "figure"]
