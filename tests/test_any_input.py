@@ -255,6 +255,7 @@ def mutated(draw: st.DrawFn) -> str:
     return "\n".join(lines)
 
 
+@pytest.mark.thorough
 def test_an_edited_study_is_refused_or_planned(bench: Bench) -> None:
     @given(text=mutated())
     def holds(text: str) -> None:
@@ -357,6 +358,7 @@ def made(draw: st.DrawFn) -> str:
     return "".join(f"{key} = {toml(value)}\n" for key, value in draw(studies).items())
 
 
+@pytest.mark.thorough
 def test_a_study_made_from_the_keys_that_there_are_is_refused_or_planned(bench: Bench) -> None:
     @given(text=made())
     def holds(text: str) -> None:

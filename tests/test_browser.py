@@ -607,6 +607,7 @@ HOSTILE_FRAGMENTS = [
 ]
 
 
+@pytest.mark.thorough
 def test_a_hostile_fragment_changes_nothing(tab: Tab) -> None:
     seen = tab("finished")
     untouched = seen.run(CHOSEN)
@@ -886,7 +887,7 @@ def barriers(seen: Seen, within: str = "html", rules: Sequence[str] = ()) -> lis
 @pytest.mark.parametrize("state", ["finished", *thorough("half-done")])
 @pytest.mark.parametrize(
     ("scheme", "width", "rules"),
-    [("light", 1280, ()), ("dark", 1280, COLOURS), ("light", 375, ())],
+    [*thorough(("light", 1280, ())), ("dark", 1280, COLOURS), ("light", 375, ())],
     ids=["light", "dark", "narrow"],
 )
 def test_axe_finds_no_barrier(tab: Tab, state: str, scheme: str, width: int, rules: Sequence[str]) -> None:
@@ -923,6 +924,7 @@ OTHER_PAGES: dict[str, Callable[[Path], str]] = {
 
 
 @pytest.mark.parametrize("name", OTHER_PAGES)
+@pytest.mark.thorough
 def test_pages_of_several_studies_are_silent_narrow_and_without_barriers(
     browser: Browser, tmp_path: Path, name: str
 ) -> None:

@@ -30,6 +30,8 @@ from tests import simulated
 from tests.test_predictions import CLASSES, IMAGES, REPEATED, kept, some_predictions, stored
 from tests.test_report import HOSTILE, Page
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 #: What a table has where there is no number.
 NOTHING = "\N{EN DASH}"
 

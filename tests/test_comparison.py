@@ -284,6 +284,7 @@ def test_bad_input_is_told_in_two_lines_and_nothing_is_written(stores: Path) -> 
     assert told["error"]["exit_code"] == 2
 
 
+@pytest.mark.thorough
 def test_comparing_loads_no_torch(stores: Path) -> None:
     loaded = loaded_by(["compare", "results", "results-lr"], stores)
     assert "matplotlib" in loaded

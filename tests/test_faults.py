@@ -158,7 +158,7 @@ def times_trained(folder: Path) -> Counter[str]:
 # Case 1
 
 
-@pytest.mark.parametrize("most", [6, pytest.param(50, marks=pytest.mark.thorough)])
+@pytest.mark.parametrize("most", [4, *thorough(50)])
 def test_case_1_killed_at_random_moments_the_results_are_the_same(
     tmp_path: Path, undisturbed: dict[str, bytes], most: int
 ) -> None:
@@ -208,6 +208,7 @@ def test_case_2_a_worker_killed_at_every_operation_in_turn(tmp_path: Path) -> No
     assert kill_worker_at_operations(tmp_path, step=1) >= 4 * (2 + 4)
 
 
+@pytest.mark.thorough
 def test_case_2_a_worker_killed_at_every_ninth_operation(tmp_path: Path) -> None:
     assert kill_worker_at_operations(tmp_path, step=9) >= 3
 
@@ -477,7 +478,7 @@ def test_case_18_a_variant_that_prints_without_end_fills_no_disk(
 # Case 32
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), *thorough((signal.SIGTERM, 143))])
 def test_case_32_one_signal_saves_at_the_end_of_the_epoch(
     tmp_path: Path, whole: dict[str, bytes], number: int, code: int
 ) -> None:
@@ -545,6 +546,7 @@ def test_case_34_a_store_that_is_copied_elsewhere_goes_on_there(
         ("3", {"PYTHONHASHSEED": "2", "LC_ALL": "C", "LANG": "C", "TZ": "Asia/Tokyo"}),
     ],
 )
+@pytest.mark.thorough
 def test_case_38_jobs_hash_seed_locale_and_time_zone_change_nothing(
     tmp_path: Path, whole: dict[str, bytes], jobs: str, environment: dict[str, str]
 ) -> None:
@@ -586,6 +588,7 @@ def test_case_36_verify_finds_one_flipped_byte_in_any_kind_of_file_and_names_it(
     assert kinds == 2 * 4 + 1  # the weights of the pretext run
 
 
+@pytest.mark.thorough
 def test_case_45_without_a_home_and_on_a_dumb_terminal_nothing_changes(
     tmp_path: Path, undisturbed: dict[str, bytes]
 ) -> None:

@@ -23,6 +23,8 @@ from rotbench.versus import pretexts
 from rotbench.wording import variant_labels
 from tests import simulated
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 ALL_VIEWS = {0: 0.771, 1: 0.782, 2: 0.779}
 
 
@@ -82,6 +84,7 @@ def test_a_run_whose_final_score_is_no_number_is_not_finished() -> None:
     assert not compare.finished(made["runs"][0])
 
 
+@pytest.mark.drawn
 def test_the_end_is_a_mark_of_its_own_beside_the_curve() -> None:
     made = results()
     styles = drawings.styles_of([item.variant for item in compare.variants(made)])
@@ -107,6 +110,7 @@ def plain(markup: str) -> str:
 
 
 @pytest.mark.parametrize("case", ["an older result", "one view", "validation"])
+@pytest.mark.drawn
 def test_without_several_views_there_is_no_mark(case: str) -> None:
     made = results(None if case == "an older result" else 1 if case == "one view" else 4)
     for run in made["runs"] if case == "validation" else ():

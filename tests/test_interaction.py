@@ -17,6 +17,8 @@ from tests import simulated
 from tests.program import thorough
 from tests.test_report import Page
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 Results = dict[str, Any]
 
 

@@ -13,6 +13,8 @@ from rotbench.limits import changes_of_seeds
 from rotbench.looks import looked, looks
 from tests import simulated
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 def described(seeds: list[int], **more: Any) -> dict[str, Any]:
     """A ``study.json`` with one pretext and two downstream runs a seed."""

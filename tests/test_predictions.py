@@ -31,6 +31,8 @@ from rotbench.results import collect, describe
 from rotbench.store import Damaged, Store, commit, run_record, to_json
 from tests.toy_study import toy_plan
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 CLASSES = 4
 IMAGES = 200
 

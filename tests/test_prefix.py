@@ -66,7 +66,7 @@ def test_the_depth_is_that_of_the_first_stage_that_changes(
     ("policy", "augment"),
     [
         (Head(joins=3), ()),
-        (Below("calibrated"), ("crop",)),
+        *thorough((Below("calibrated"), ("crop",))),
         *thorough((Head(), ()), (Below(), ()), (Below("calibrated"), ())),
         *thorough((Head(), ("crop",)), (Below(), ("crop",)), (Head(joins=3), ("crop",))),
     ],

@@ -88,6 +88,7 @@ def test_features_are_the_means_of_each_stages_maps_in_eval_mode(stem: str) -> N
         np.testing.assert_allclose(features, expected[stage], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.thorough
 def test_every_init_and_the_random_backbone_are_probed_with_each_choice_of_labels(
     probed: tuple[Path, dict[str, Any], dict[str, Any]],
 ) -> None:
@@ -110,6 +111,7 @@ def test_every_init_and_the_random_backbone_are_probed_with_each_choice_of_label
             assert 0.1 < stage["linear"] <= 1
 
 
+@pytest.mark.thorough
 def test_a_probe_is_of_the_very_weights_and_of_the_very_labels_of_the_runs_beside_it(
     probed: tuple[Path, dict[str, Any], dict[str, Any]],
 ) -> None:
@@ -151,6 +153,7 @@ def test_a_probe_is_of_the_very_weights_and_of_the_very_labels_of_the_runs_besid
     assert told["layer3"] == pytest.approx(expected, abs=1.01 / 500)
 
 
+@pytest.mark.thorough
 def test_asking_for_probes_later_trains_nothing_anew_but_the_pretext_run_to_the_same_bits(
     probed: tuple[Path, dict[str, Any], dict[str, Any]],
 ) -> None:
@@ -208,6 +211,7 @@ def test_kept_weights_survive_a_stop(
             assert torch.equal(kept[file][name], tensor), (file, name)
 
 
+@pytest.mark.thorough
 def test_what_is_probed_can_be_chosen_on_the_command_line(
     tmp_path: Path, probed: tuple[Path, dict[str, Any], dict[str, Any]]
 ) -> None:
@@ -235,6 +239,7 @@ def test_a_mistake_in_probes_is_told_where_it_is(tmp_path: Path, table: str, mes
     assert "study.toml:16:" in checked.stderr
 
 
+@pytest.mark.thorough
 def test_a_rehearsal_goes_through_the_probes_too(tmp_path: Path) -> None:
     (tmp_path / "study.toml").write_text(PROBED)
     done = command(tmp_path, "run", "study.toml", "--quick", "-q")

@@ -23,6 +23,8 @@ from tests import simulated
 from tests.test_drawings import drawn
 from tests.test_report import Page
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 Results = dict[str, Any]
 LEVELS, STAGES = simulated.PROBED, simulated.PROBED_STAGES
 

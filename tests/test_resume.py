@@ -100,6 +100,7 @@ def test_case_3_a_worker_that_is_killed_in_a_checkpoint_goes_on_from_the_one_bef
     assert told(store.folder) == told(undisturbed)
 
 
+@pytest.mark.thorough
 def test_case_3_killed_in_an_epoch_and_stopped_by_a_signal_the_weights_are_the_same(
     tmp_path: Path, undisturbed: Path
 ) -> None:

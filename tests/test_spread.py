@@ -16,6 +16,8 @@ from rotbench.summary import summary
 from tests import simulated
 from tests.test_report import Page
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 Results = dict[str, Any]
 
 

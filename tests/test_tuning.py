@@ -19,6 +19,8 @@ from rotbench.wording import variant_labels
 from tests import simulated
 from tests.test_report import Page
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 Results = dict[str, Any]
 BEST = {"random": 0.03, "rotation": 0.003}
 LRS = (0.1, 0.03, 0.01, 0.003)
@@ -97,6 +99,7 @@ def test_a_value_at_the_edge_is_marked_on_the_page() -> None:
     assert "Each side at its own best" not in Page(report.render(simulated.results())).text
 
 
+@pytest.mark.thorough
 def test_the_figure_has_a_line_a_side_with_every_value_and_a_ring_on_what_was_chosen() -> None:
     results = swept()
     summaries, contrasts = compare.variants(results), compare.contrasts(results)

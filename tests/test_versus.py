@@ -186,6 +186,7 @@ def test_the_paired_interval_of_whole_studies_holds_the_truth() -> None:
     assert np.mean(widths) < 0.01  # two samples of that spread would give some 0.07
 
 
+@pytest.mark.thorough
 def test_two_studies_of_no_difference_differ_in_at_most_5_of_100_families() -> None:
     """200 pairs of studies of four variants, half of them paired by seed and half as two samples."""
     rng, studies, wrong = np.random.default_rng(3), 200, 0

@@ -68,7 +68,7 @@ def described(engine: WarmEngine | ProcessEngine, folder: Path, threads: int = 1
     return found
 
 
-@pytest.mark.parametrize("threads", [*thorough(1), 2])
+@pytest.mark.parametrize("threads", thorough(1, 2))
 def test_a_child_is_like_a_process_of_its_own(
     engine: WarmEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int
 ) -> None:
