@@ -11,14 +11,14 @@ import os
 import sys
 from pathlib import Path
 
-from rotbench.driver import Ended, Orders, report_writer, run_study, side_by_side
+from rotbench.driver import Ended, Orders, run_study, side_by_side
 from rotbench.errors import RotbenchError
 from rotbench.price import Paces
 from rotbench.ray_engine import ray_engine
 from rotbench.store import Store
 from rotbench.system import store_lock
 from rotbench.terminal import Lines, Outlook
-from tests.toy_study import STUDY, toy_plan
+from tests.toy_study import STUDY, toy_plan, writer
 
 
 def ray_run(folder: Path, address: str, orders: Orders) -> Ended:
@@ -43,7 +43,7 @@ def ray_run(folder: Path, address: str, orders: Orders) -> Ended:
         screen = Lines(plan.everything, Outlook(plan.everything, Paces(), side_by_side(engine, orders)))
         if left:
             screen.note(left)
-        return run_study(plan, store, engine, orders, screen, "rotbench run", report_writer(store))
+        return run_study(plan, store, engine, orders, screen, "rotbench run", writer(store))
 
 
 def main(arguments: list[str]) -> int:

@@ -536,7 +536,7 @@ def test_the_pointer_reads_in_each_of_several_panels(tab: Tab) -> None:
         assert seen.texts(".view[data-view=curves] .reading") == [expected[epoch - 1]]
 
 
-@pytest.mark.parametrize("script", [True, False], ids=["with a script", "without a script"])
+@pytest.mark.parametrize("script", [True, *thorough(False)], ids=["with a script", "without a script"])
 def test_kinds_of_curves_take_turns(tab: Tab, script: bool) -> None:
     seen = tab("finished", java_script_enabled=script)
     assert seen.exist(".view") == len(FIGURES)
@@ -743,7 +743,7 @@ def test_downloads_are_the_results(tab: Tab, state: str) -> None:
     assert json.loads(saved["json"]) == results
 
 
-@pytest.mark.parametrize("clipboard", [True, *thorough(False)], ids=["clipboard", "no clipboard"])
+@pytest.mark.parametrize("clipboard", thorough(True, False), ids=["clipboard", "no clipboard"])
 def test_copies_are_what_is_read(tab: Tab, clipboard: bool) -> None:
     seen = tab("finished", permissions=["clipboard-read", "clipboard-write"])
     seen.run("window.board = navigator.clipboard")
@@ -887,7 +887,7 @@ def barriers(seen: Seen, within: str = "html", rules: Sequence[str] = ()) -> lis
 @pytest.mark.parametrize("state", ["finished", *thorough("half-done")])
 @pytest.mark.parametrize(
     ("scheme", "width", "rules"),
-    [*thorough(("light", 1280, ())), ("dark", 1280, COLOURS), ("light", 375, ())],
+    [*thorough(("light", 1280, ()), ("dark", 1280, COLOURS)), ("light", 375, ())],
     ids=["light", "dark", "narrow"],
 )
 def test_axe_finds_no_barrier(tab: Tab, state: str, scheme: str, width: int, rules: Sequence[str]) -> None:
@@ -968,6 +968,7 @@ def short() -> Iterator[Path]:
 
 @pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="needs Linux's /proc")
 @pytest.mark.parametrize("end", [*thorough("in order", "with an error"), "killed"])
+@pytest.mark.thorough
 def test_a_browser_leaves_no_process_behind(short: Path, end: str) -> None:
     chromium()
     program = (

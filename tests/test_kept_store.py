@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.program import command
+
 ROOT = Path(__file__).parent.parent
 GOLDEN = ROOT / "tests" / "golden"
 
@@ -59,11 +61,11 @@ def test_nothing_is_trained_again(store: Path, tmp_path: Path) -> None:
     without_torch(tmp_path, "run", *arguments)
     assert {path: path.read_bytes() for path in store.glob("runs/*/*")} == before
     assert not (store / "quarantine").exists()
-    assert "7 runs, every file as it was committed; 1 kept without" in without_torch(
-        tmp_path, "verify", "--out", "store"
+    assert (
+        "7 runs, every file as it was committed; 1 kept without" in command(tmp_path, "verify", "--out", "store").stdout
     )
     (store / "report.html").unlink()
-    without_torch(tmp_path, "report", "--out", "store")
+    assert command(tmp_path, "report", "--out", "store").returncode == 0
     page = (store / "report.html").read_text(encoding="utf-8")
     assert "Kept runs: rotation pretraining on digits" in page
     assert "predicted" in page  # the captions of the pretext task

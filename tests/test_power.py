@@ -31,6 +31,7 @@ def test_power_is_that_of_simulated_studies(n: int) -> None:
 
 
 @pytest.mark.parametrize("spread", [0.008, *thorough(0.004, 0.02)])
+@pytest.mark.thorough
 def test_the_seeds_that_are_promised_have_the_power_that_is_promised_and_one_less_has_not(spread: float) -> None:
     n = smallest_n(spread, 0.01)
     assert n is not None

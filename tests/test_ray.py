@@ -30,8 +30,6 @@ from tests.program import ROOT, rotbench, wait_for
 from tests.test_faults import outcome
 from tests.toy_study import STUDY, toy_run
 
-cluster_utils = pytest.importorskip("ray.cluster_utils")
-
 pytestmark = [
     pytest.mark.thorough,
     pytest.mark.timeout(240),
@@ -47,6 +45,7 @@ SLOW = "0.5"
 @contextlib.contextmanager
 def a_cluster(nodes: int = 2, **head: Any) -> Iterator[Any]:
     """A head that trains nothing, and two nodes with room for one run each."""
+    cluster_utils = pytest.importorskip("ray.cluster_utils")
     made = cluster_utils.Cluster(
         initialize_head=True, head_node_args={**NODE, "num_cpus": 0, "include_dashboard": False, **head}
     )

@@ -99,6 +99,7 @@ def test_differences_of_heavy_tails_and_of_ties_keep_the_promise_of_the_sign_fli
             assert np.mean(p_values <= level) <= level + ERRORS * math.sqrt(level * (1 - level) / studies)
 
 
+@pytest.mark.thorough
 def test_whole_studies_of_no_difference_through_the_whole_page() -> None:
     """The same through the results of runs, as the page reads them: 250 studies of four variants and three seeds."""
     rng = np.random.default_rng(11)
