@@ -202,7 +202,7 @@ def test_case_39_a_worker_that_is_killed_is_started_again(
     victim = wait_for(lambda: at_work(folder))[0]
     os.kill(victim if whose == "the worker" else parent_of(victim), signal.SIGKILL)
     said = finish(process)
-    assert ("SIGKILL" if whose == "the worker" else "its node was lost") in said
+    assert ("SIGKILL" if whose == "the worker" else "its node or server was lost") in said
     assert outcome(folder) == undisturbed
     assert sorted(trained(folder).values()) == [1, 1, 1, 1, 1, 2]
 
@@ -216,7 +216,7 @@ def test_case_40_what_a_removed_node_was_doing_is_done_by_another(
         wait_for(lambda: len(at_work(folder)) == 2)
         cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
         said = finish(process)
-    assert "its node was lost" in said
+    assert "its node or server was lost" in said
     assert outcome(folder) == undisturbed
     assert max(trained(folder).values()) == 2
     assert toys(folder) == []
@@ -276,7 +276,7 @@ def test_case_43_a_frozen_node_loses_its_run_and_what_it_says_later_is_not_used(
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(process_id, signal.SIGCONT)
         said = finish(process)
-    assert "its node was lost" in said
+    assert "its node or server was lost" in said
     assert outcome(folder) == undisturbed
     assert len(runs(folder)) == 6
     assert list((folder / "attempts").iterdir()) == []
@@ -495,7 +495,7 @@ def test_a_node_that_joins_is_used_and_one_that_lacks_the_store_is_left_out(
             end_node(blind)
     assert re.search(r"left out: node \S+ \(\w{8}\) does not see .*/shared/results\. ", said), said
     assert len(re.findall(r"node \S+ \(\w{8}\) has joined", said)) == 1
-    assert "its node was lost" not in said  # nothing was handed to the other
+    assert "its node or server was lost" not in said  # nothing was handed to the other
     assert "cannot train" not in said
     assert outcome(folder) == undisturbed
     assert set(trained(folder).values()) == {1}
