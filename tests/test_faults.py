@@ -305,7 +305,7 @@ def test_case_5_when_only_the_driver_is_killed_its_workers_end_and_the_lock_is_f
 def interrupted(tmp_path: Path) -> Path:
     """A store of which the first pretext run has two committed epochs, and nothing runs."""
     folder = tmp_path / "results"
-    process = start(folder, "1", TOY_SECONDS="0.5")  # long enough to be caught between two epochs on a busy machine
+    process = start(folder, "1", TOY_SECONDS="1")  # long enough to be caught between two epochs on a busy machine
     until(lambda: len(committed_epochs(Store(folder), victim())) == 2)
     kill_all(process, folder)
     return folder
