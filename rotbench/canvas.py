@@ -262,7 +262,7 @@ def pdf_file(drawing: Drawing) -> bytes:
     stream = io.BytesIO()
     unsaid = dict.fromkeys(("Creator", "Producer", "CreationDate"))
     with _own_settings(), _resolution_kept(drawing.figure):
-        FigureCanvasPdf(drawing.figure).print_pdf(stream, metadata={**unsaid, "Title": drawing.title})
+        FigureCanvasPdf(drawing.figure).print_pdf(stream, metadata={**unsaid, "Title": drawing.title})  # type: ignore[no-untyped-call]
     return stream.getvalue()
 
 
@@ -271,7 +271,7 @@ def _drawn(drawing: Drawing) -> ElementTree.Element:
     stream = io.StringIO()
     with _own_settings({"svg.hashsalt": drawing.name}), _resolution_kept(drawing.figure):
         # Not savefig, which draws everything twice in case the layout changes; here it is done.
-        FigureCanvasSVG(drawing.figure).print_svg(stream, metadata={"Date": None})
+        FigureCanvasSVG(drawing.figure).print_svg(stream, metadata={"Date": None})  # type: ignore[no-untyped-call]
     root = ElementTree.fromstring(stream.getvalue())  # noqa: S314 -- matplotlib's own drawing, a line above
     for child in root.findall(f"{{{SVG}}}metadata"):  # it names the drawing program
         root.remove(child)

@@ -238,6 +238,7 @@ def drive_unlucky(store: Store, first: Sequence[int | None]) -> tuple[Ended, Unl
     return ended, engine, [note.partition(": ")[2] for note in heard.notes]
 
 
+@pytest.mark.thorough
 def test_an_attempt_that_is_never_begun_is_asked_for_again_and_is_no_try(store: Store) -> None:
     ended, engine, notes = drive_unlucky(store, [None, None, None, 9])
     assert ended.done == 1
@@ -380,6 +381,7 @@ def test_a_title_that_was_corrected_is_the_same_study(store: Store) -> None:
     check_store(plan(text=STUDY.replace("toy", "corrected").replace("epochs = 2", "epochs = 3")), store)
 
 
+@pytest.mark.thorough
 def test_the_number_of_jobs_does_not_change_results(tmp_path: Path) -> None:
     made = plan()
     for jobs in (1, 2):

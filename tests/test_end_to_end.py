@@ -20,6 +20,7 @@ from safetensors.numpy import load_file
 from scipy import stats
 
 from tests.program import command
+from tests.shared_studies import made_once
 
 STUDY = """
 title = "End to end"
@@ -43,12 +44,13 @@ MEASURED_BY_CLOCK = ("train_seconds", "images_per_second", "log")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("study")
-    (made / "study.toml").write_text(STUDY)
-    done = command(made, "run", "study.toml")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == (made / "results" / "report.html").as_uri()
-    return made
+    def make(made: Path) -> None:
+        (made / "study.toml").write_text(STUDY)
+        done = command(made, "run", "study.toml")
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.splitlines()[-1] == (made / "results" / "report.html").as_uri()
+
+    return made_once(tmp_path_factory, "end-to-end", make)
 
 
 @pytest.fixture(scope="module")
@@ -362,11 +364,12 @@ labels_per_class = 10
 
 @pytest.fixture(scope="module")
 def rehearsal(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("rehearsal")
-    (made / "study.toml").write_text(REHEARSED)
-    done = command(made, "run", "study.toml", "--quick")
-    assert done.returncode == 0, done.stderr
-    return made
+    def make(made: Path) -> None:
+        (made / "study.toml").write_text(REHEARSED)
+        done = command(made, "run", "study.toml", "--quick")
+        assert done.returncode == 0, done.stderr
+
+    return made_once(tmp_path_factory, "rehearsal", make)
 
 
 def test_a_rehearsal_goes_through_the_matrix_into_a_folder_of_its_own_and_says_what_it_is(rehearsal: Path) -> None:

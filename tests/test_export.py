@@ -318,6 +318,7 @@ def test_an_export_that_a_crash_broke_off_goes_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.drawn
+@pytest.mark.thorough
 def test_export_from_a_file_is_that_from_its_store(tmp_path: Path) -> None:
     write_store(tmp_path / "results", simulated.results(epochs=4, pretext_epochs=3))
     assert command(tmp_path, "report").returncode == 0
