@@ -12,8 +12,8 @@ AXE := axe-core@4.14.1
 
 help:
 	@echo "make run        set up and run experiments.toml; the report is results/report.html"
-	@echo "make test       set up and run the tests, about five minutes"
-	@echo "make test-all   also the exhaustive ones, about twenty minutes; CIFAR-10 where ROTBENCH_DATA names it"
+	@echo "make test       set up and run the quick tier of the tests"
+	@echo "make test-all   all tests; CIFAR-10 too where ROTBENCH_DATA names it"
 	@echo "make check      lint, formatting and types"
 	@echo "make manual     write the generated parts of plugins/README.md anew"
 	@echo "make clean      remove .venv, caches and built files; results stay"
