@@ -6,15 +6,13 @@ How it is made: ``tests/golden/make_store.py``. Its weights were deleted.
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.program import command
+from tests.test_layout import loaded_by
 
 ROOT = Path(__file__).parent.parent
 GOLDEN = ROOT / "tests" / "golden"
@@ -30,35 +28,17 @@ def store(tmp_path: Path) -> Path:
     return tmp_path / "store"
 
 
-def without_torch(folder: Path, *arguments: str) -> str:
-    """What a command prints, which must succeed and must not load torch."""
-    program = (
-        "import sys\nfrom rotbench.cli import main\n"
-        "try:\n    main(sys.argv[1:])\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
-        "assert 'torch' not in sys.modules\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program, *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 def test_nothing_is_trained_again(store: Path, tmp_path: Path) -> None:
     arguments = ("kept.toml", "--no-plugins", "--out", "store")
-    planned = json.loads(without_torch(tmp_path, "plan", *arguments, "--json"))
+    planned = json.loads(command(tmp_path, "plan", *arguments, "--json").stdout)
     rows = [*planned["runs"], *planned["probes"]]
     assert [(row["state"], row["reason"]) for row in rows] == [
         ("done", "weights deleted; nothing needs them" if row["kind"] == "pretext" else "") for row in rows
     ]
     assert [row["kind"] for row in rows] == ["pretext", *["downstream"] * 4, *["probe"] * 2]
     before = {path: path.read_bytes() for path in store.glob("runs/*/*")}
-    without_torch(tmp_path, "run", *arguments)
+    for verb in ("plan", "run"):
+        assert "torch" not in loaded_by([verb, *arguments], tmp_path)
     assert {path: path.read_bytes() for path in store.glob("runs/*/*")} == before
     assert not (store / "quarantine").exists()
     assert (
