@@ -9,11 +9,12 @@ identity. All code is executed from the bytes that were hashed, so that the hash
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import re
 import sys
 import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
@@ -95,8 +96,10 @@ def read_plugin_file(path: Path) -> PluginFile:
     return PluginFile(path, code, helpers)
 
 
-def _relative_imports(code: bytes, path: Path) -> Iterator[tuple[str, str]]:
+@functools.lru_cache
+def _relative_imports(code: bytes, path: Path) -> tuple[tuple[str, str], ...]:
     """The modules that a file imports relatively, each with ``FILE:LINE`` of the import."""
+    found: list[tuple[str, str]] = []
     for node in ast.walk(ast.parse(code, path)):
         if not isinstance(node, ast.ImportFrom) or not node.level:
             continue
@@ -107,7 +110,8 @@ def _relative_imports(code: bytes, path: Path) -> Iterator[tuple[str, str]]:
                 f"{place}: {ast.unparse(node)}: a helper module is a file in the same folder, "
                 "imported as: from . import _NAME"
             )
-        yield from ((name, place) for name in names)
+        found += ((name, place) for name in names)
+    return tuple(found)
 
 
 class _HelperFinder(MetaPathFinder):

@@ -150,7 +150,8 @@ def _load_all(files: Sequence[tuple[Path, str]], shipped_only: bool) -> Registry
         if str(path.resolve()) in seen or sha256 in seen:
             continue
         seen |= {str(path.resolve()), sha256}
-        _collect(_file_classes(file), origin, str(path.resolve()), sha256, "", plugins, unavailable)
+        classes = _shipped_classes(file) if origin == "shipped" else _file_classes(file)
+        _collect(classes, origin, str(path.resolve()), sha256, "", plugins, unavailable)
     if not shipped_only:
         for entry in importlib.metadata.entry_points(group=PROJECT):
             package = f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.value
@@ -254,6 +255,17 @@ def _time_limit(seconds: float) -> Iterator[None]:
 
 def _file_classes(file: PluginFile) -> Iterator[tuple[Kind, type]]:
     yield from _hook_classes(file.execute(), file.path.name)
+
+
+def _shipped_classes(file: PluginFile) -> Iterator[tuple[Kind, type]]:
+    """Likewise, of a file that has no effect but to make its classes: executed once per process and content."""
+    key = (file.path, file.sha256)
+    if key not in _EXECUTED:
+        _EXECUTED[key] = tuple(_file_classes(file))
+    yield from _EXECUTED[key]
+
+
+_EXECUTED: dict[tuple[Path, str], tuple[tuple[Kind, type], ...]] = {}
 
 
 def _entry_classes(entry: importlib.metadata.EntryPoint) -> Iterator[tuple[Kind, type]]:
