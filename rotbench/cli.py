@@ -173,10 +173,10 @@ def local_engine(
     ``modules``: what is imported once for all workers, beside what every training needs.
     """
     if name == "local" and sys.platform == "linux":
-        from rotbench.warm_engine import WarmEngine
+        from rotbench.warm_engine import TRAINING, WarmEngine
 
         given = click.get_current_context().find_object(WarmEngine)
-        return contextlib.closing(WarmEngine(modules)) if given is None else contextlib.nullcontext(given)
+        return contextlib.closing(WarmEngine([*TRAINING, *modules])) if given is None else contextlib.nullcontext(given)
     from rotbench.engine import ProcessEngine
 
     return contextlib.nullcontext(ProcessEngine())

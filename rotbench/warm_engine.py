@@ -23,6 +23,9 @@ from rotbench.engine import LOST, PREPARE_LOG, WORKER_LOG, worker_arguments
 from rotbench.errors import EnvironmentLacking
 from rotbench.system import KeptLog, end_group, python_command, python_environment
 
+#: What a server imports beforehand for a training.
+TRAINING = ("rotbench.attempt", "rotbench.prepare", "rotbench.timing", "rotbench.worker")
+
 #: The longest reply of a server.
 REPLY_BYTES = 4096
 
@@ -220,10 +223,10 @@ class WarmEngine:
     """A child of the server for each attempt, on this machine.
 
     The server is started when something is first launched, and once more after it has died. ``close`` ends it. It
-    imports ``modules`` beforehand, beside what every training needs.
+    imports ``modules`` beforehand.
     """
 
-    def __init__(self, modules: Sequence[str] = ()) -> None:
+    def __init__(self, modules: Sequence[str] = TRAINING) -> None:
         self._modules = modules
         self._connection: Connection | None = None
 

@@ -1,6 +1,6 @@
 """The process that workers are forked from: ``python -P -m rotbench.worker_server DESCRIPTOR MODULE..``.
 
-It imports PyTorch and all that a training needs, and the MODULEs, which takes seconds, and then forks a child for each
+It imports the MODULEs, those of a training and with them PyTorch, which takes seconds, and then forks a child for each
 request that comes over a socket, which takes hundredths of a second. It computes nothing itself, touches no GPU, loads
 no plugin and has a single thread, so that a child is what a new Python would be that has made the same imports. It
 ends, with all its children, as soon as the process at the other end of the socket is gone.
@@ -77,13 +77,8 @@ def end_with_peer(channel: socket.socket) -> None:
 
 
 def load(modules: Sequence[str]) -> None:
-    """Import all that a training needs, and these modules."""
+    """Import these modules, and leave what they made out of all later collections."""
     gc.disable()
-    import rotbench.attempt
-    import rotbench.prepare
-    import rotbench.timing
-    import rotbench.worker  # noqa: F401
-
     for module in modules:
         importlib.import_module(module)
     gc.collect()
@@ -191,15 +186,19 @@ def perform(request: Request, began: float) -> int:
 
         # What was loaded was loaded for one thread. Linear algebra never takes more than there are processors.
         threadpool_limits({"openmp": request.threads, "blas": min(request.threads, usable_cores())})
-    import numpy as np
-    import torch
-
-    np.random.seed()
-    torch.default_generator.seed()
+    reseed()
     gc.enable()
     module = importlib.import_module(request.module)
     sys.argv = [str(module.__file__), *request.arguments]
     return int(module.main(list(request.arguments), began))
+
+
+def reseed() -> None:
+    """Seed the generators of what was imported: siblings would draw the same."""
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed()
+    if "torch" in sys.modules:
+        sys.modules["torch"].default_generator.seed()
 
 
 def leave(code: int) -> None:
