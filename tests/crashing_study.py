@@ -1,14 +1,19 @@
-"""The small toy study whose driver is killed at an operation: ``python -m tests.crashing_study STORE N``.
+"""The small toy study whose driver is killed at an operation, forked by test_faults.
 
-Exit code 0 means that there were fewer than N.
+Exit code 0 means that there were fewer.
 """
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Sequence
 
 from tests.power_cut import PowerCut
-from tests.toy_study import main
+from tests.toy_study import STARTED
+from tests.toy_study import main as toy_study
 
-PowerCut(int(sys.argv[2])).arm()
-sys.exit(main([sys.argv[1], "1", "small"]))
+
+def main(arguments: Sequence[str], began: float) -> int:
+    """Run the study in a folder until operation N."""
+    folder, operation = arguments
+    PowerCut(int(operation)).arm()
+    return toy_study([folder, "1", "small"], STARTED)

@@ -1,4 +1,4 @@
-"""The real worker with a power cut: ``python killed_worker.py STORE RUN NUMBER``.
+"""The real worker with a power cut, forked by test_resume.
 
 REAL_CUT is the operation on the file system at which the first attempt at a downstream run is killed.
 """
@@ -6,14 +6,14 @@ REAL_CUT is the operation on the file system at which the first attempt at a dow
 from __future__ import annotations
 
 import os
-import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
-
-from rotbench.worker import main
+from rotbench import worker
 from tests.power_cut import PowerCut
 
-if os.environ.get("REAL_CUT") and sys.argv[3] == "1" and "pretext" not in sys.argv[2]:
-    PowerCut(int(os.environ["REAL_CUT"])).arm()
-sys.exit(main(sys.argv[1:]))
+
+def main(arguments: list[str], began: float) -> int:
+    """What ``rotbench.worker.main`` does, and takes."""
+    _, run_id, number = arguments
+    if number == "1" and "pretext" not in run_id:
+        PowerCut(int(os.environ["REAL_CUT"])).arm()
+    return worker.main(arguments, began)

@@ -1,4 +1,4 @@
-"""The real worker with a mistake in rotbench itself: ``python mistaken_worker.py STORE RUN NUMBER``.
+"""The real worker with a mistake in rotbench itself, forked by test_mistakes.
 
 MISTAKE is ``ignored-labels``: whatever was asked for, all images are trained on; or ``wrong-variable``: the
 optimiser has the parameters of another network.
@@ -8,17 +8,12 @@ from __future__ import annotations
 
 import copy
 import os
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from torch import Tensor, nn
 
-from rotbench import data, optimizer, setup, train
-from rotbench.worker import main
+from rotbench import data, optimizer, setup, train, worker
 
 real_split, real_optimizer = data.split_validation, optimizer.Optimizer
 
@@ -31,8 +26,10 @@ def of_another(parameters: Sequence[nn.Parameter], *args: Any, **options: Any) -
     return real_optimizer([copy.deepcopy(parameter) for parameter in parameters], *args, **options)
 
 
-if os.environ["MISTAKE"] == "ignored-labels":
-    setup.__dict__["split_validation"] = ignoring
-if os.environ["MISTAKE"] == "wrong-variable":
-    train.__dict__["Optimizer"] = of_another
-sys.exit(main(sys.argv[1:]))
+def main(arguments: list[str], began: float) -> int:
+    """What ``rotbench.worker.main`` does, and takes."""
+    if os.environ["MISTAKE"] == "ignored-labels":
+        setup.__dict__["split_validation"] = ignoring
+    if os.environ["MISTAKE"] == "wrong-variable":
+        train.__dict__["Optimizer"] = of_another
+    return worker.main(arguments, began)

@@ -20,7 +20,7 @@ import pytest
 from _pytest.mark.structures import ParameterSet
 
 from rotbench.cli import main
-from rotbench.warm_engine import WarmEngine
+from rotbench.warm_engine import TRAINING, WarmEngine
 
 ROOT = Path(__file__).parent.parent
 
@@ -28,14 +28,14 @@ T = TypeVar("T")
 
 
 def rotbench(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run ``rotbench ARGUMENTS`` in ``folder``, with more environment variables."""
+    """Run ``rotbench ARGUMENTS`` in ``folder``, with more environment variables and no ROTBENCH_DATA of the user's."""
     return subprocess.run(
         [sys.executable, "-m", "rotbench", *arguments],
         cwd=folder,
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "ROTBENCH_DATA": "", **environment},
     )
 
 
@@ -52,7 +52,7 @@ def thorough(*values: object) -> list[ParameterSet]:
 @functools.cache
 def warm_engine() -> WarmEngine:
     """The engine that all tests of a process share: PyTorch is loaded once, for the first that trains."""
-    engine = WarmEngine()
+    engine = WarmEngine([*TRAINING, "rotbench.probe"])
     atexit.register(engine.close)
     return engine
 
@@ -67,7 +67,7 @@ def command(folder: Path, *arguments: str, **environment: str) -> subprocess.Com
     code: str | int | None = 0
     with (
         contextlib.chdir(folder),
-        patch.dict(os.environ, environment),
+        patch.dict(os.environ, {"ROTBENCH_DATA": "", **environment}),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(error),
         signals_restored(),

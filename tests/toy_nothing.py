@@ -3,7 +3,16 @@
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-resolved = {"device": "cpu", "precisions": {"auto": os.environ.get("TOY_RESOLVED", "fp32")}}
-(Path(sys.argv[1]) / "resolved.json").write_text(json.dumps(resolved))
+
+def main(arguments: Sequence[str], began: float = 0.0) -> int:
+    """What ``rotbench.prepare.main`` does, and takes."""
+    resolved = {"device": "cpu", "precisions": {"auto": os.environ.get("TOY_RESOLVED", "fp32")}}
+    (Path(arguments[0]) / "resolved.json").write_text(json.dumps(resolved))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

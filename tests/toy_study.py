@@ -1,18 +1,23 @@
 """A study on the toy worker, in a process of its own: ``python -m tests.toy_study STORE [JOBS [small]]``.
 
 Tests of faults kill, stop and start it again. It holds the store's lock as the command line does. The page is drawn
-only where TOY_PAGE is set: it takes longer than the training, and is made of results.json alone.
+only where TOY_PAGE is set, and without figures: it takes longer than the training, and is made of results.json alone.
+
+Workers are processes of their own, which those tests find and kill. What is run within a test has them forked.
 """
 
 from __future__ import annotations
 
+import atexit
+import functools
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from unittest.mock import patch
 
 from rotbench.driver import Ended, Orders, report_writer, run_study
-from rotbench.engine import ProcessEngine
+from rotbench.engine import PREPARE_LOG, WORKER_LOG, Engine, ProcessEngine, worker_arguments
 from rotbench.errors import RotbenchError
 from rotbench.plan import Plan, make_plan
 from rotbench.price import Paces
@@ -23,6 +28,7 @@ from rotbench.store import Store, to_json
 from rotbench.study import understand
 from rotbench.system import store_lock, write_durably
 from rotbench.terminal import Lines, Outlook
+from rotbench.warm_engine import ForkedHandle, WarmEngine
 
 STUDY = """
 title = "toy"
@@ -62,15 +68,49 @@ def toy_plan(text: str = STUDY) -> Plan:
 
 
 def writer(store: Store) -> Callable[[], None]:
-    """What the command line writes of a store, or results.json alone."""
+    """What the command line writes of a store, but for the figures; or results.json alone."""
 
     def write_json() -> None:
         write_durably(store.folder / "results.json", to_json(collect(store)))
 
-    return report_writer(store) if os.environ.get("TOY_PAGE") else write_json
+    def write_undrawn() -> None:
+        with patch("rotbench.report.drawings", lambda *_: {}):
+            report_writer(store)()
+
+    return write_undrawn if os.environ.get("TOY_PAGE") else write_json
 
 
-def toy_run(folder: Path, orders: Orders, text: str = STUDY) -> Ended:
+#: Toy workers that are processes of their own.
+STARTED = ProcessEngine(toy_command, nothing)
+
+
+class ForkedToys(WarmEngine):
+    """Toy workers forked from a process that has imported what they need: six in the time that one takes to start."""
+
+    def __init__(self) -> None:
+        super().__init__(["tests.toy_worker", "tests.toy_nothing"])
+
+    def prepare(self, folder: Path) -> ForkedHandle:
+        return self.launch("tests.toy_nothing", [str(folder)], folder / PREPARE_LOG, 1)
+
+    def start(self, run_id: str, attempt: Path, threads: int) -> ForkedHandle:
+        return self.launch("tests.toy_worker", worker_arguments(run_id, attempt), attempt / WORKER_LOG, threads)
+
+
+@functools.cache
+def forked_toys() -> ForkedToys:
+    """The engine of all toy studies that are run within this process."""
+    made = ForkedToys()
+    atexit.register(made.close)
+    return made
+
+
+#: Toy workers end sooner than a driver of real ones would look.
+impatient = patch("rotbench.driver.POLL_SECONDS", 0.01)
+
+
+@impatient
+def toy_run(folder: Path, orders: Orders, text: str = STUDY, engine: Engine | None = None) -> Ended:
     """One command, from taking the lock to the report."""
     plan, store = toy_plan(text), Store(folder)
     store.create()
@@ -78,15 +118,13 @@ def toy_run(folder: Path, orders: Orders, text: str = STUDY) -> Ended:
     with store_lock(folder) as left:
         if left:
             screen.note(left)
-        return run_study(
-            plan, store, ProcessEngine(toy_command, nothing), orders, screen, "rotbench run", writer(store)
-        )
+        return run_study(plan, store, engine or forked_toys(), orders, screen, "rotbench run", writer(store))
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: Sequence[str], engine: Engine | None = None) -> int:
     try:
         orders = Orders(jobs=int(arguments[1]) if arguments[1:] else 2)
-        ended = toy_run(Path(arguments[0]), orders, SMALL if arguments[2:] else STUDY)
+        ended = toy_run(Path(arguments[0]), orders, SMALL if arguments[2:] else STUDY, engine)
     except RotbenchError as error:
         print(error.what, error.todo, sep="\n", file=sys.stderr)
         return error.exit_code
@@ -94,4 +132,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(sys.argv[1:], STARTED))

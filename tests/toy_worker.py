@@ -13,6 +13,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,9 @@ from rotbench.system import end_with_parent
 from tests.power_cut import PowerCut
 
 
-def main(store: Path, run_id: str, number: str) -> int:
+def main(arguments: Sequence[str], began: float = 0.0) -> int:
+    """What ``rotbench.worker.main`` does, and takes."""
+    store, run_id, number = Path(arguments[0]), *arguments[1:]
     attempt = store / "attempts" / f"{run_id}.{number}"
     request = json.loads((attempt / "request.json").read_bytes())
     run = request["run"]
@@ -131,4 +134,5 @@ def row(epoch: int, accuracy: float) -> dict[str, Any]:
     }
 
 
-sys.exit(main(Path(sys.argv[1]), sys.argv[2], sys.argv[3]))
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
