@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,8 @@ import pytest
 
 from rotbench.driver import Orders
 from rotbench.store import Store
-from tests.program import ROOT, rotbench, wait_for
+from tests.few_images import DATASET, write_images
+from tests.program import ROOT, command, rotbench, wait_for
 from tests.test_faults import outcome
 from tests.toy_study import STUDY, toy_run
 
@@ -43,14 +44,14 @@ SLOW = "0.5"
 
 
 @contextlib.contextmanager
-def a_cluster(nodes: int = 2, **head: Any) -> Iterator[Any]:
+def a_cluster(**head: Any) -> Iterator[Any]:
     """A head that trains nothing, and two nodes with room for one run each."""
     cluster_utils = pytest.importorskip("ray.cluster_utils")
     made = cluster_utils.Cluster(
         initialize_head=True, head_node_args={**NODE, "num_cpus": 0, "include_dashboard": False, **head}
     )
     try:
-        for _ in range(nodes):
+        for _ in range(2):
             made.add_node(**NODE)
         yield made
     finally:
@@ -59,8 +60,37 @@ def a_cluster(nodes: int = 2, **head: Any) -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
+    """Two nodes, which every test leaves as many as they were."""
     with a_cluster() as made:
         yield made
+
+
+@contextlib.contextmanager
+def restored(cluster: Any) -> Iterator[None]:
+    """Has two nodes again afterwards, whatever was removed."""
+    try:
+        yield
+    finally:
+        for _ in range(2 - len(cluster.worker_nodes)):
+            cluster.add_node(**NODE)
+
+
+def remove(cluster: Any, raylet: int | None = None) -> None:
+    """Take one node away at once; that whose raylet has this process id, if it is given."""
+    node, *_ = [node for node in cluster.worker_nodes if raylet in (None, node.all_processes["raylet"][0].process.pid)]
+    cluster.remove_node(node, allow_graceful=False)
+
+
+@contextlib.contextmanager
+def nodes_of(cluster: Any) -> Iterator[Callable[[], int]]:
+    """What counts the living nodes of a cluster, its head among them."""
+    import ray
+
+    ray.init(address=cluster.address, logging_level=logging.ERROR, log_to_driver=False)
+    try:
+        yield lambda: sum(node["Alive"] for node in ray.nodes())  # type: ignore[no-untyped-call]
+    finally:
+        ray.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -150,6 +180,9 @@ def test_a_cluster_computes_what_one_machine_does(tmp_path: Path, cluster: Any, 
 def test_real_training_is_the_same_to_the_bit(tmp_path: Path, cluster: Any) -> None:
     text = """
 title = "Real"
+[dataset]
+name = "image-folder"
+root = "images"
 [train]
 epochs = 1
 batch_size = 64
@@ -163,7 +196,8 @@ updates = "epochs"
 stages = ["layer4"]
 """
     (tmp_path / "study.toml").write_text(text)
-    local = rotbench(tmp_path, "run", "study.toml", "-q", "--out", "local")
+    write_images(tmp_path)
+    local = command(tmp_path, "run", "study.toml", "-q", "--out", "local")
     assert local.returncode == 0, local.stderr
     done = rotbench(tmp_path, "run", "study.toml", "--out", "ray", "--engine", "ray", "--ray-address", cluster.address)
     assert done.returncode == 0, done.stderr
@@ -208,13 +242,13 @@ def test_case_39_a_worker_that_is_killed_is_started_again(
 
 
 def test_case_40_what_a_removed_node_was_doing_is_done_by_another(
-    tmp_path: Path, undisturbed: dict[str, bytes]
+    tmp_path: Path, cluster: Any, undisturbed: dict[str, bytes]
 ) -> None:
     folder = tmp_path / "results"
-    with a_cluster() as cluster:
+    with restored(cluster):
         process = start(folder, cluster.address, TOY_SECONDS=SLOW)
         wait_for(lambda: len(at_work(folder)) == 2)
-        cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
+        remove(cluster)
         said = finish(process)
     assert "its node or server was lost" in said
     assert outcome(folder) == undisturbed
@@ -253,10 +287,10 @@ def test_case_42_a_run_that_always_dies_is_tried_as_often_as_locally_and_its_sib
 
 
 def test_case_43_a_frozen_node_loses_its_run_and_what_it_says_later_is_not_used(
-    tmp_path: Path, undisturbed: dict[str, bytes]
+    tmp_path: Path, cluster: Any, undisturbed: dict[str, bytes]
 ) -> None:
     folder = tmp_path / "results"
-    with a_cluster() as cluster:
+    with restored(cluster):
         process = start(folder, cluster.address, TOY_SECONDS=SLOW, SILENT_SECONDS="4")
         victim = wait_for(lambda: at_work(folder))[0]
         run, number = Path(f"/proc/{victim}/cmdline").read_text().split("\0")[-3:-1]
@@ -276,6 +310,7 @@ def test_case_43_a_frozen_node_loses_its_run_and_what_it_says_later_is_not_used(
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(process_id, signal.SIGCONT)
         said = finish(process)
+        remove(cluster, raylet=frozen[-1])
     assert "its node or server was lost" in said
     assert outcome(folder) == undisturbed
     assert len(runs(folder)) == 6
@@ -315,19 +350,23 @@ def test_a_store_is_finished_by_one_machine_where_rays_own_process_beside_the_dr
 
 
 def test_without_an_address_this_machine_is_the_cluster_and_keeps_no_token(tmp_path: Path) -> None:
-    (tmp_path / "study.toml").write_text('[train]\nepochs = 1\n[[matrix]]\ninit = ["random"]\nlabels_per_class = 1\n')
+    (tmp_path / "study.toml").write_text(
+        f'{DATASET}[train]\nepochs = 1\n[[matrix]]\ninit = ["random"]\nlabels_per_class = 1\n'
+    )
+    write_images(tmp_path)
     done = rotbench(tmp_path, "run", "study.toml", "--engine", "ray", "--device", "cpu", HOME=str(tmp_path))
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "results" / "report.html").exists()
     assert not (tmp_path / ".ray").exists()
 
 
-def test_a_study_without_a_node_waits_for_one(tmp_path: Path, undisturbed: dict[str, bytes]) -> None:
+def test_a_study_without_a_node_waits_for_one(tmp_path: Path, cluster: Any, undisturbed: dict[str, bytes]) -> None:
     folder = tmp_path / "results"
-    with a_cluster(nodes=1) as cluster:
+    with restored(cluster):
+        remove(cluster)
         process = start(folder, cluster.address, TOY_SECONDS=SLOW)
         wait_for(lambda: at_work(folder))
-        cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
+        remove(cluster)
         wait_for(lambda: "no machine has room for a run; waiting for one" in said_by(folder).read_text())
         assert toys(folder) == []
         cluster.add_node(**NODE)
@@ -400,17 +439,15 @@ def node_of_its_own(cluster: Any, mounts: str, environment: Mapping[str, str]) -
 @contextlib.contextmanager
 def with_node(cluster: Any, mounts: str, **environment: str) -> Iterator[None]:
     """A third node, once it is there."""
-    import ray
-
-    process = node_of_its_own(cluster, mounts, environment)
-    try:
-        ray.init(address=cluster.address, logging_level=logging.ERROR, log_to_driver=False)
-        wait_for(lambda: sum(node["Alive"] for node in ray.nodes()) == 4)  # type: ignore[no-untyped-call]
-        ray.shutdown()
-        yield
-    finally:
-        ray.shutdown()
-        end_node(process)
+    with nodes_of(cluster) as alive:
+        before = alive()
+        process = node_of_its_own(cluster, mounts, environment)
+        try:
+            wait_for(lambda: alive() == before + 1)
+            yield
+        finally:
+            end_node(process)
+            wait_for(lambda: alive() == before)
 
 
 def end_node(process: subprocess.Popen[bytes]) -> None:
@@ -430,10 +467,10 @@ may_mount = pytest.mark.skipif(
 
 
 @may_mount
-def test_a_node_that_does_not_see_the_store_is_named_before_anything_is_trained(tmp_path: Path) -> None:
+def test_a_node_that_does_not_see_the_store_is_named_before_anything_is_trained(tmp_path: Path, cluster: Any) -> None:
     folder = tmp_path / "shared" / "results"
     folder.mkdir(parents=True)
-    with a_cluster() as cluster, with_node(cluster, f"mount -t tmpfs none {folder.parent}"):
+    with with_node(cluster, f"mount -t tmpfs none {folder.parent}"):
         said = finish(start(folder, cluster.address), code=4)
     assert re.search(r"node \S+ \(\w{8}\) does not see .*/shared/results\n", said), said
     assert "that all nodes share" in said
@@ -442,16 +479,16 @@ def test_a_node_that_does_not_see_the_store_is_named_before_anything_is_trained(
 
 
 @may_mount
-def test_a_node_that_lacks_a_plugin_is_named(tmp_path: Path) -> None:
+def test_a_node_that_lacks_a_plugin_is_named(tmp_path: Path, cluster: Any) -> None:
     folder = tmp_path / "results"
-    with a_cluster() as cluster, with_node(cluster, f"mount -t tmpfs none {ROOT / 'plugins'}"):
+    with with_node(cluster, f"mount -t tmpfs none {ROOT / 'plugins'}"):
         said = finish(start(folder, cluster.address), code=4)
     assert re.search(r"node \S+ \(\w{8}\) does not have \S+/plugins/\w+\.py as it is here\n", said), said
     assert not (folder / "trained.txt").exists()
 
 
 @may_mount
-def test_a_node_with_another_version_is_named(tmp_path: Path) -> None:
+def test_a_node_with_another_version_is_named(tmp_path: Path, cluster: Any) -> None:
     import importlib.metadata
 
     (file,) = [path for path in importlib.metadata.files("numpy") or [] if path.name == "METADATA"]
@@ -460,14 +497,14 @@ def test_a_node_with_another_version_is_named(tmp_path: Path) -> None:
     version = importlib.metadata.version("numpy")
     other.write_text(real.read_text().replace(f"Version: {version}", "Version: 0.9", 1))
     folder = tmp_path / "results"
-    with a_cluster() as cluster, with_node(cluster, f"mount --bind {other} {real}"):
+    with with_node(cluster, f"mount --bind {other} {real}"):
         said = finish(start(folder, cluster.address), code=2)
     assert f"has numpy 0.9, this machine {version}" in said
 
 
-def test_nodes_that_would_train_in_another_precision_are_named(tmp_path: Path) -> None:
+def test_nodes_that_would_train_in_another_precision_are_named(tmp_path: Path, cluster: Any) -> None:
     folder = tmp_path / "results"
-    with a_cluster() as cluster, with_node(cluster, "true", TOY_RESOLVED="bf16"):
+    with with_node(cluster, "true", TOY_RESOLVED="bf16"):
         said = finish(start(folder, cluster.address), code=2)
     node = r"node \S+ \(\w{8}\)"
     precisions = rf"{node} would train on cpu in (bf16|fp32), {node} on cpu in (bf16|fp32)\n"
@@ -477,11 +514,12 @@ def test_nodes_that_would_train_in_another_precision_are_named(tmp_path: Path) -
 
 @may_mount
 def test_a_node_that_joins_is_used_and_one_that_lacks_the_store_is_left_out(
-    tmp_path: Path, undisturbed: dict[str, bytes]
+    tmp_path: Path, cluster: Any, undisturbed: dict[str, bytes]
 ) -> None:
     folder = tmp_path / "shared" / "results"
     folder.mkdir(parents=True)
-    with a_cluster(nodes=1) as cluster:
+    with restored(cluster):
+        remove(cluster)
         process = start(folder, cluster.address, TOY_SECONDS="1.5")
         wait_for(lambda: at_work(folder))
         blind = node_of_its_own(cluster, f"mount -t tmpfs none {folder.parent}", {})
