@@ -77,12 +77,13 @@ def child(what: str, folder: Path, runs: int, epochs: int) -> None:
     """One thing to be measured, in this process."""
     from rotbench.driver import Orders, report_writer, run_study
     from rotbench.store import Store
-    from tests.test_driver import ENGINE, Heard
+    from tests.test_driver import Heard
+    from tests.toy_study import STARTED
 
     if what == "plan":
         assert len(plan_of(runs, epochs).everything) == runs
     elif what == "run":
-        ended = run_study(plan_of(runs, epochs), Store(folder), ENGINE, Orders(jobs=1), Heard(), "x", lambda: None)
+        ended = run_study(plan_of(runs, epochs), Store(folder), STARTED, Orders(jobs=1), Heard(), "x", lambda: None)
         assert ended.done == runs
     elif what == "report":
         report_writer(Store(folder))()

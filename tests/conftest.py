@@ -7,18 +7,33 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 
+from rotbench.system import usable_cores
+
 # Tests run side by side, and two threads that fight over a core lose tenfold. Libraries read this when they are loaded;
 # the workers that rotbench starts get the number of their study.
 os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
-#: Modules whose tests take longest come first: one that came last would run alone.
+#: Modules whose tests take longest come first: the last one to be begun would run alone. Those that wait for others
+#: alternate with those that compute.
 LONGEST_FIRST = (
     "test_ray",
     "test_packaging",
+    "test_train",
     "test_faults",
-    "test_slurm",
-    "test_example",
+    "test_conformance",
     "test_browser",
+    "test_testing",
+    "test_worker_server",
+    "test_probe",
+    "test_slurm",
+    "test_resume",
+    "test_end_to_end",
+    "test_drawings",
+    "test_manual",
+    "test_example",
+    "test_cli",
+    "test_comparison",
+    "test_driver",
 )
 
 
@@ -34,6 +49,11 @@ for name, examples in EXAMPLES.items():
         database=None,
         suppress_health_check=[HealthCheck.too_slow],
     )
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One more test process than processors: many tests wait for something."""
+    return usable_cores() + 1
 
 
 def pytest_configure(config: pytest.Config) -> None:

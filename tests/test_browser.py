@@ -174,7 +174,7 @@ def linked(seen: Seen, *keys: str) -> dict[str, list[str]]:
 # ---- Nothing but the file
 
 
-@pytest.mark.parametrize("state", ["finished", "hostile", *thorough("half-done", "failed", "empty")])
+@pytest.mark.parametrize("state", ["hostile", *thorough("finished", "half-done", "failed", "empty")])
 def test_a_page_asks_for_nothing_and_says_nothing_whatever_is_pressed(tab: Tab, state: str, tmp_path: Path) -> None:
     seen = tab(state)
     assert_silent(seen, tmp_path / "page.html")

@@ -27,6 +27,7 @@ from rotbench.store import Store, commit
 from rotbench.thumbnails import BUDGET, SHOWN, error_images, in_few_colours, png
 from rotbench.wording import variant_labels
 from tests import simulated
+from tests.program import thorough
 from tests.test_predictions import CLASSES, IMAGES, REPEATED, kept, some_predictions, stored
 from tests.test_report import HOSTILE, Page
 
@@ -293,7 +294,7 @@ def published(folder: Path, variants: int) -> list[tuple[dict[str, Any], Path]]:
     return found
 
 
-@pytest.mark.parametrize("variants", [1, 4, 8, 24, 60])
+@pytest.mark.parametrize("variants", [1, 8, 24, *thorough(4, 60)])
 def test_pictures_of_all_variants_share_the_room_fairly(tmp_path: Path, variants: int) -> None:
     runs = published(tmp_path, variants)
     shown = error_images(runs)

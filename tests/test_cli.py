@@ -325,6 +325,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.drawn
+@pytest.mark.thorough
 def test_a_page_is_drawn_again_from_itself_where_nothing_else_is(finished: Path, tmp_path_factory: Any) -> None:
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     (elsewhere / "old.html").write_bytes((finished / "results" / "report.html").read_bytes())
@@ -479,7 +480,7 @@ def test_a_page_from_the_mail_is_drawn_with_other_ends_of_lines_and_a_mark_of_it
 
 @pytest.mark.parametrize(
     "arguments",
-    [["report", "--from", "results/report.html", "--out", "new"], *thorough(["export", "--to", "paper"])],
+    thorough(["report", "--from", "results/report.html", "--out", "new"], ["export", "--to", "paper"]),
 )
 def test_redrawing_and_exporting_load_no_torch(finished: Path, arguments: list[str]) -> None:
     loaded = loaded_by(arguments, finished)

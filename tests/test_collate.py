@@ -680,6 +680,7 @@ def test_the_page_lies_among_the_hand_ins_and_is_none_of_them(tmp_path: Path) ->
     assert page.read_bytes() == before
 
 
+@pytest.mark.thorough
 def test_the_page_sorts_and_filters_in_a_browser(folder: Path, tmp_path: Path) -> None:
     assert collate(folder, "--to", tmp_path / "class.html").exit_code == 0
     with started() as browser:

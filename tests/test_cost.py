@@ -24,6 +24,7 @@ from rotbench.setup import Everything
 from rotbench.streams import drawing
 from rotbench.tasks import Classification, Task
 from rotbench.train import fit
+from tests.program import thorough
 
 CLASSES = 10
 SHIPPED = {(plugin.kind, plugin.name): plugin.cls for plugin in load_registry(shipped_only=True).plugins}
@@ -146,7 +147,7 @@ def test_the_statement_that_counts_are_held_against_is_the_published_one() -> No
     assert set(layers) | {norm_of(name) for name in layers} == weights
 
 
-@pytest.mark.parametrize("stem", ["imagenet", "cifar"])
+@pytest.mark.parametrize("stem", ["imagenet", *thorough("cifar")])
 @pytest.mark.parametrize(
     ("freeze", "trained"),
     [
@@ -254,6 +255,7 @@ def test_only_the_subset_is_trained_and_calibrated_on() -> None:
     assert counted.training_flops == 6 * flops(layers, TOP)
 
 
+@pytest.mark.thorough
 def test_precision_does_not_change_the_count() -> None:
     precisions = {precision: cost(feed(8, 4), policy("gradual"), 3, precision) for precision in ("fp32", "bf16")}
     assert precisions["fp32"] == precisions["bf16"]
@@ -316,7 +318,7 @@ def test_the_tasks_that_ship_are_all_there() -> None:
     assert len(TASKS) == 8
 
 
-@pytest.mark.parametrize("name", ["resnet50", "resnext50_32x4d"])
+@pytest.mark.parametrize("name", [*thorough("resnet50"), "resnext50_32x4d"])
 def test_grouped_convolutions_cost_what_their_own_channels_cost(name: str) -> None:
     assert SHAPES[name].groups == (32 if "next" in name else 1)
     made = network(name)
@@ -358,6 +360,7 @@ def test_counting_draws_nothing_that_others_would_miss() -> None:
     assert all(parameter.grad is None for parameter in made.parameters())
 
 
+@pytest.mark.thorough
 def test_a_trained_network_costs_what_a_fresh_one_costs() -> None:
     """So a run that was resumed, or that is counted after training, says the same."""
     fed = feed(8, 4)

@@ -14,7 +14,8 @@ from rotbench.registry import load_registry
 from rotbench.results import collect
 from rotbench.store import Store
 from tests.program import rotbench
-from tests.test_driver import ENGINE, Heard, own_plugin, plan, plan_with, trained
+from tests.test_driver import Heard, own_plugin, plan, plan_with, trained
+from tests.toy_study import forked_toys, impatient
 
 STUDY = """
 title = "toy"
@@ -33,11 +34,12 @@ HOW = ("weights", "whole")
 REASON = {"weights": "weights deleted; nothing needs them", "whole": "deleted; nothing needs its weights"}
 
 
+@impatient
 def drive(made: Plan, store: Store, orders: Orders | None = None) -> tuple[Ended, Heard]:
     """One command on toy workers that renders no report."""
     store.create()
     heard = Heard()
-    ended = run_study(made, store, ENGINE, orders or Orders(jobs=2), heard, "rotbench run", lambda: None)
+    ended = run_study(made, store, forked_toys(), orders or Orders(jobs=2), heard, "rotbench run", lambda: None)
     return ended, heard
 
 

@@ -17,6 +17,7 @@ from rotbench import canvas, compare, drawings, figures, report, tables, transfe
 from rotbench.inference import mean_interval
 from rotbench.wording import variant_labels
 from tests import simulated
+from tests.program import thorough
 
 Results = dict[str, Any]
 SVG = "{http://www.w3.org/2000/svg}"
@@ -240,7 +241,7 @@ def test_a_diverged_run_is_a_line_and_in_no_mean() -> None:
     assert group(svg["curves"], "curves-v0-seed2") is not None
 
 
-@pytest.mark.parametrize(("seeds", "epochs"), [(1, 1), (1, 9), (3, 1), (2, 2)])
+@pytest.mark.parametrize(("seeds", "epochs"), [(1, 1), *thorough((1, 9), (3, 1), (2, 2))])
 def test_one_seed_and_one_epoch_are_drawn(seeds: int, epochs: int) -> None:
     results = simulated.results(seeds=seeds, epochs=epochs, pretext_epochs=epochs)
     svg = pages(results)
@@ -270,7 +271,7 @@ def test_ids_are_unique_in_a_page_that_holds_all_figures() -> None:
     assert len(found) == len(set(found))
 
 
-@pytest.mark.parametrize("label", ["$x^2$ & $y$", "_hidden", '<b>"', "名前", "a" * 90])
+@pytest.mark.parametrize("label", ['<b>"', *thorough("$x^2$ & $y$", "_hidden", "名前", "a" * 90)])
 def test_names_are_text_in_every_figure(label: str) -> None:
     results = simulated.results(seeds=2, epochs=2, pretext_epochs=2)
     results["study"] |= {"baseline": {"init": label}, "references": []}
@@ -480,6 +481,7 @@ def test_a_single_view_has_no_buttons() -> None:
     assert "<fieldset" not in html
 
 
+@pytest.mark.thorough
 def test_a_crowd_of_seeds_is_not_drawn_and_the_caption_says_so() -> None:
     results = simulated.results(seeds=26, epochs=2, pretext_epochs=2)
     html = report.render(results)
@@ -526,7 +528,7 @@ def test_repeats_are_one_mark_at_their_mean_and_need_to_be_complete() -> None:
     assert [accuracy for _, _, accuracy in found.points] == pytest.approx([0.7, 0.75])
 
 
-@pytest.mark.parametrize("case", ["one pretext run", "no child", "unfinished", "diverged parent"])
+@pytest.mark.parametrize("case", ["one pretext run", *thorough("no child", "unfinished", "diverged parent")])
 def test_without_two_runs_to_set_side_by_side_there_is_no_such_figure(case: str) -> None:
     results = scored([0.7, 0.8], [0.5, 0.6])
     if case == "one pretext run":

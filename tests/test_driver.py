@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from rotbench.driver import MAX_ATTEMPTS, MAX_LOSSES, Ended, Orders, check_store, run_study
-from rotbench.engine import LOST, Handle, ProcessEngine
+from rotbench.engine import LOST, Handle
 from rotbench.errors import BadInput, EnvironmentLacking
 from rotbench.plan import Plan, Run, make_plan
 from rotbench.registry import load_registry
@@ -19,7 +19,7 @@ from rotbench.results import collect
 from rotbench.source import parse_source
 from rotbench.store import Store, attempt_number, run_record, standings
 from rotbench.study import understand
-from tests.toy_study import nothing, toy_command, writer
+from tests.toy_study import forked_toys, impatient, writer
 
 STUDY = """
 title = "toy"
@@ -32,9 +32,6 @@ task = "rotation"
 init = ["random", "rotation"]
 freeze = ["none", "below"]
 """
-
-
-ENGINE = ProcessEngine(toy_command, nothing)
 
 
 class Heard:
@@ -67,10 +64,11 @@ def plan(*changes: str, text: str = STUDY) -> Plan:
     return make_plan(study, faults, load_registry(), Path())
 
 
+@impatient
 def drive(made: Plan, store: Store, orders: Orders | None = None) -> tuple[Ended, Heard]:
     store.create()
     heard = Heard()
-    ended = run_study(made, store, ENGINE, orders or Orders(jobs=2), heard, "rotbench run", writer(store))
+    ended = run_study(made, store, forked_toys(), orders or Orders(jobs=2), heard, "rotbench run", writer(store))
     return ended, heard
 
 
@@ -119,7 +117,7 @@ def test_a_pretext_run_on_all_cores_is_trained_alone_and_first(store: Store, thr
     made = plan("seeds=3", f"pretext.rotation.threads={threads}")
     watcher = Timeline()
     store.create()
-    ended = run_study(made, store, ENGINE, Orders(jobs=2), watcher, "rotbench run", writer(store))
+    ended = run_study(made, store, forked_toys(), Orders(jobs=2), watcher, "rotbench run", writer(store))
     assert (ended.done, ended.failed) == (15, 0)
     pretexts = [run.id for run in made.runs if run.kind == "pretext"]
     assert watcher.starts[:3] == pretexts  # before random classifiers, which could start as well
@@ -135,7 +133,7 @@ def test_a_pretext_run_that_is_tried_again_still_has_its_room(store: Store, monk
     made = plan("pretext.rotation.threads=2")
     watcher = Timeline()
     store.create()
-    ended = run_study(made, store, ENGINE, Orders(jobs=2), watcher, "rotbench run", writer(store))
+    ended = run_study(made, store, forked_toys(), Orders(jobs=2), watcher, "rotbench run", writer(store))
     assert (ended.done, ended.failed) == (7, 3)  # it and the two that start from it
     pretexts = [run.id for run in made.runs if run.kind == "pretext"]
     assert watcher.starts[: MAX_ATTEMPTS + 1] == [pretexts[0]] * MAX_ATTEMPTS + [pretexts[1]]
@@ -146,10 +144,12 @@ class Scattered:
     """An engine that trains pretext runs on one machine and all else on another."""
 
     def prepare(self, folder: Path) -> Handle:
-        return ENGINE.prepare(folder)
+        return forked_toys().prepare(folder)
 
     def start(self, run_id: str, attempt: Path, threads: int) -> Handle:
-        return Placed(ENGINE.start(run_id, attempt, threads), "first" if run_id.startswith("pretext") else "second")
+        return Placed(
+            forked_toys().start(run_id, attempt, threads), "first" if run_id.startswith("pretext") else "second"
+        )
 
     def room(self) -> int:
         return 3
@@ -195,13 +195,13 @@ class Unlucky:
     ended: int = 0
 
     def prepare(self, folder: Path) -> Handle:
-        return ENGINE.prepare(folder)
+        return forked_toys().prepare(folder)
 
     def start(self, run_id: str, attempt: Path, threads: int) -> Handle:
         number = attempt_number(attempt)
         if number <= len(self.first):
             return Nothing(self, self.first[number - 1])
-        return ENGINE.start(run_id, attempt, threads)
+        return forked_toys().start(run_id, attempt, threads)
 
     def room(self) -> int:
         return 1
@@ -277,10 +277,10 @@ class Cluster:
     said: list[str] = field(default_factory=list)
 
     def prepare(self, folder: Path) -> Handle:
-        return Nothing(Unlucky(()), None) if self.preparing else ENGINE.prepare(folder)
+        return Nothing(Unlucky(()), None) if self.preparing else forked_toys().prepare(folder)
 
     def start(self, run_id: str, attempt: Path, threads: int) -> Handle:
-        return ENGINE.start(run_id, attempt, threads)
+        return forked_toys().start(run_id, attempt, threads)
 
     def room(self) -> int:
         self.looks -= 1

@@ -19,16 +19,18 @@ from PIL import Image
 from safetensors.numpy import load_file
 from scipy import stats
 
+from tests.few_images import CLASSES, DATASET, TEST_LABELS, TRAINING, few_digits, write_images
 from tests.program import command
 from tests.shared_studies import made_once
 
-STUDY = """
+STUDY = (
+    """
 title = "End to end"
 seeds = [0, 1]
 [train]
 epochs = 2
 lr = 0.001
-batch_size = 128
+batch_size = 64
 [pretext.rotation]
 task = "rotation"
 epochs = 1
@@ -38,6 +40,8 @@ freeze = [{ name = "below", stage = "layer4", batchnorm = "train" }]
 labels_per_class = 3
 updates = "epochs"
 """
+    + DATASET
+)
 
 MEASURED_BY_CLOCK = ("train_seconds", "images_per_second", "log")
 
@@ -46,6 +50,7 @@ MEASURED_BY_CLOCK = ("train_seconds", "images_per_second", "log")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     def make(made: Path) -> None:
         (made / "study.toml").write_text(STUDY)
+        write_images(made)
         done = command(made, "run", "study.toml")
         assert done.returncode == 0, done.stderr
         assert done.stdout.splitlines()[-1] == (made / "results" / "report.html").as_uri()
@@ -117,20 +122,17 @@ def test_what_was_frozen_stayed_and_the_labels_are_shared(results: dict[str, Any
         data = [runs[name]["provenance"]["data"] for name in ("random", "rotation")]
         assert data[0] == data[1]
         assert data[0]["training_images"] == 30
-        assert runs["pretext"]["provenance"]["data"]["training_images"] == 1297
+        assert runs["pretext"]["provenance"]["data"]["training_images"] == CLASSES * TRAINING
         subsets.append(data[0]["subset_sha256"])
     assert subsets[0] != subsets[1]
 
 
 def test_kept_predictions_have_the_reported_accuracy(folder: Path, results: dict[str, Any]) -> None:
-    from sklearn.datasets import load_digits
-
-    labels = load_digits().target[1297:]
     checked = 0
     for run in results["runs"]:
         if run["kind"] == "downstream":
             kept = load_file(folder / "results" / "runs" / run["id"] / "predictions.safetensors")
-            assert np.mean(kept["predicted"] == labels) == run["final"]["test_accuracy"]
+            assert np.mean(kept["predicted"] == TEST_LABELS) == run["final"]["test_accuracy"]
             checked += 1
     assert checked == 4
 
@@ -138,28 +140,25 @@ def test_kept_predictions_have_the_reported_accuracy(folder: Path, results: dict
 def test_what_is_told_by_class_is_what_was_predicted_and_errors_are_shown_as_they_are(
     folder: Path, results: dict[str, Any]
 ) -> None:
-    from sklearn.datasets import load_digits
     from sklearn.metrics import confusion_matrix
 
-    labels, images = load_digits().target[1297:], load_digits().images[1297:]
     checked = 0
     for run in results["runs"]:
         if run["kind"] == "downstream":
             kept = load_file(folder / "results" / "runs" / run["id"] / "predictions.safetensors")
-            matrix = confusion_matrix(labels, kept["predicted"], labels=range(10))
+            matrix = confusion_matrix(TEST_LABELS, kept["predicted"], labels=range(CLASSES))
             assert run["by_class"]["right"] == matrix.diagonal().tolist()
             assert sorted(entry[2] for entry in run["by_class"]["confused"]) == sorted(
                 count for count in (matrix - np.diag(matrix.diagonal())).ravel().tolist() if count
             )
             checked += 1
     assert checked == 4
-    # One seed of each of the two variants, its eight surest errors, from the pixels as scikit-learn has them.
-    shown = results["error_images"]
+    # One seed of each of the two variants, its eight surest errors, from the images as they were written.
+    shown, (_, images) = results["error_images"], few_digits()
     assert [item["run"] for item in shown] == [run["id"] for run in results["runs"][1:3] for _ in range(8)]
     for item in shown:
-        picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(item["png"]))).convert("L"), np.float64)
-        whole = images[item["index"]].repeat(4, axis=0).repeat(4, axis=1)
-        np.testing.assert_allclose(picture, 255 * whole / 16, atol=1)
+        picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(item["png"]))).convert("L"))
+        np.testing.assert_array_equal(picture, images[item["index"]])
     page = (folder / "results" / "report.html").read_text()
     assert len(re.findall("<img [^>]*data-error=", page)) == len(shown)
 
@@ -260,6 +259,7 @@ def test_another_number_of_jobs_and_another_folder_give_the_same_bits(
     folder: Path, results: dict[str, Any], tmp_path: Path
 ) -> None:
     shutil.copy(folder / "study.toml", tmp_path)
+    write_images(tmp_path)
     done = command(tmp_path, "run", "study.toml", "--jobs", "1", "-k", "init=rotation", "--out", "elsewhere")
     assert done.returncode == 0, done.stderr
     again = json.loads((tmp_path / "elsewhere" / "results.json").read_text())
@@ -302,7 +302,8 @@ def register_pretext_tasks():
     return [Broken]
 '''
 
-FAILING = """
+FAILING = (
+    """
 title = "Some of it fails"
 seeds = [0]
 [train]
@@ -321,12 +322,15 @@ lr = 1000.0
 labels_per_class = 3
 updates = "epochs"
 """
+    + DATASET
+)
 
 
 def test_what_fails_is_named_and_the_rest_is_finished(tmp_path: Path) -> None:
     (tmp_path / "plugins").mkdir()
     (tmp_path / "plugins" / "broken.py").write_text(BROKEN_TASK)
     (tmp_path / "study.toml").write_text(FAILING)
+    write_images(tmp_path)
     done = command(tmp_path, "run", "study.toml")
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
@@ -345,13 +349,15 @@ def test_what_fails_is_named_and_the_rest_is_finished(tmp_path: Path) -> None:
     assert command(tmp_path, "run", "study.toml").returncode == 1  # failed runs are not trained again unasked
 
 
-REHEARSED = """
+REHEARSED = (
+    """
 title = "Rehearsed"
 seeds = 3
 repeats = 3
 [train]
 validation = 0.2
 epochs = 30
+batch_size = 64
 [pretext.rotation]
 task = "rotation"
 epochs = 45
@@ -360,12 +366,15 @@ init = ["random", "rotation"]
 freeze = "head-only"
 labels_per_class = 10
 """
+    + DATASET
+)
 
 
 @pytest.fixture(scope="module")
 def rehearsal(tmp_path_factory: pytest.TempPathFactory) -> Path:
     def make(made: Path) -> None:
         (made / "study.toml").write_text(REHEARSED)
+        write_images(made)
         done = command(made, "run", "study.toml", "--quick")
         assert done.returncode == 0, done.stderr
 
@@ -373,7 +382,7 @@ def rehearsal(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_rehearsal_goes_through_the_matrix_into_a_folder_of_its_own_and_says_what_it_is(rehearsal: Path) -> None:
-    assert sorted(path.name for path in rehearsal.iterdir()) == ["results-quick", "study.toml"]
+    assert sorted(path.name for path in rehearsal.iterdir()) == ["images", "results-quick", "study.toml"]
     page = (rehearsal / "results-quick" / "report.html").read_text()
     assert "<title>Rehearsal: Rehearsed</title>" in page
     assert "No number on this page means anything" in page

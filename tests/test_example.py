@@ -80,7 +80,8 @@ def test_it_conforms_on_the_command_line(installed: Path, tmp_path: Path) -> Non
 def test_it_takes_part_in_its_matrix_beside_rotation(installed: Path, tmp_path: Path) -> None:
     """A rehearsal: every run of the study through every line of the real one, pictures and report included."""
     shutil.copy(EXAMPLE / "study.toml", tmp_path)
-    done = rotbench("run", "study.toml", "--quick", folder=tmp_path, packages=installed)
+    arguments = ("run", "study.toml", "--quick", "--set", "train.batch_size=32")
+    done = rotbench(*arguments, folder=tmp_path, packages=installed)
     assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "results-quick" / "results.json").read_text())
     assert {run["status"] for run in results["runs"]} == {"done"}

@@ -26,8 +26,10 @@ from rotbench.checkpoint import committed_epochs, newest_checkpoint
 from rotbench.driver import Orders
 from rotbench.errors import EnvironmentLacking
 from rotbench.store import Store, verify_folder
+from rotbench.warm_engine import WarmEngine
 from tests.program import ROOT, command, thorough
-from tests.toy_study import STUDY, toy_plan, toy_run
+from tests.shared_studies import made_once
+from tests.toy_study import STARTED, STUDY, toy_plan, toy_run
 from tests.toy_study import main as toy_study
 
 RESULTS = ("results.json", "results.csv", "report.html")
@@ -68,7 +70,8 @@ def limited(folder: Path, limit: str, most: int) -> subprocess.CompletedProcess[
     """Run the study under a limit of the operating system; too large a file is an error of writing and no signal."""
     program = (
         f"import resource, signal, sys; resource.setrlimit(resource.{limit}, ({most}, {most})); "
-        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); from tests.toy_study import main; sys.exit(main(sys.argv[1:]))"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); from tests.toy_study import STARTED, main; "
+        "sys.exit(main(sys.argv[1:], STARTED))"
     )
     return subprocess.run(
         [sys.executable, "-c", program, str(folder)],
@@ -231,26 +234,28 @@ def kill_worker_at_operations(tmp_path: Path, step: int) -> int:
 def kill_at_operations(tmp_path: Path, step: int) -> int:
     finish(tmp_path / "undisturbed", "1", "small")
     undisturbed = outcome(tmp_path / "undisturbed")
+    page = ["rotbench.report"] if os.environ.get("TOY_PAGE") else []
+    log = tmp_path / "log.txt"
     kills = 0
     operation = 1
-    while True:
-        folder = tmp_path / f"results{operation}"
-        process = start(folder, str(operation), script="crashing_study")
-        _, error = process.communicate(timeout=120)
-        if process.returncode == 0:
-            assert outcome(folder) == undisturbed
-            return kills
-        assert process.returncode == -signal.SIGKILL, error.decode()
-        kills += 1
-        end_workers(folder)
-        # Old or new: every run that is there is whole.
-        for run in (folder / "runs").iterdir() if (folder / "runs").exists() else ():
-            assert verify_folder(run) is not None
-        finish(folder, "1", "small")
-        assert outcome(folder) == undisturbed, operation
-        assert trained_again(folder) == [], operation
-        shutil.rmtree(folder)
-        operation += step
+    with contextlib.closing(WarmEngine(["tests.crashing_study", *page])) as drivers:
+        while True:
+            folder = tmp_path / f"results{operation}"
+            code = drivers.launch("tests.crashing_study", [str(folder), str(operation)], log, 1).wait(120)
+            if code == 0:
+                assert outcome(folder) == undisturbed
+                return kills
+            assert code == -signal.SIGKILL, log.read_text()
+            kills += 1
+            end_workers(folder)
+            # Old or new: every run that is there is whole.
+            for run in (folder / "runs").iterdir() if (folder / "runs").exists() else ():
+                assert verify_folder(run) is not None
+            finish(folder, "1", "small")
+            assert outcome(folder) == undisturbed, operation
+            assert trained_again(folder) == [], operation
+            shutil.rmtree(folder)
+            operation += step
 
 
 def end_workers(folder: Path) -> None:
@@ -302,13 +307,15 @@ def test_case_5_when_only_the_driver_is_killed_its_workers_end_and_the_lock_is_f
 
 
 @pytest.fixture
-def interrupted(tmp_path: Path) -> Path:
+def interrupted(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store of which the first pretext run has two committed epochs, and nothing runs."""
-    folder = tmp_path / "results"
-    process = start(folder, "1", TOY_SECONDS="1")  # long enough to be caught between two epochs on a busy machine
-    until(lambda: len(committed_epochs(Store(folder), victim())) == 2)
-    kill_all(process, folder)
-    return folder
+
+    def make(folder: Path) -> None:
+        process = start(folder, "1", TOY_SECONDS="1")  # long enough to be caught between two epochs on a busy machine
+        until(lambda: len(committed_epochs(Store(folder), victim())) == 2)
+        kill_all(process, folder)
+
+    return shutil.copytree(made_once(tmp_path_factory, "interrupted", make), tmp_path / "results")
 
 
 def damages(path: Path) -> Iterator[tuple[str, bytes]]:
@@ -458,7 +465,7 @@ def test_case_18_a_variant_that_hangs_is_ended_and_siblings_finish(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TOY_BEHAVIOUR", "hang@random-s0")
-    ended = toy_run(tmp_path / "results", Orders(jobs=2, stall_seconds=2.0))
+    ended = toy_run(tmp_path / "results", Orders(jobs=2, stall_seconds=2.0), engine=STARTED)
     assert (ended.done, ended.failed) == (5, 1)
     assert workers_of(tmp_path / "results") == []
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from rotbench.cli import main
+from tests.program import thorough
 
 FOLDER = Path(__file__).parent / "faulty"
 STUDIES = sorted(FOLDER.glob("*.toml"))
@@ -99,7 +100,19 @@ main(["check", "study.toml", "--no-plugins"])
 """
 
 
-@pytest.mark.parametrize("name", HOSTILE)
+#: One of each kind; variations on them are tried by ``make test-all``.
+SAMPLES = (
+    "file-of-50-MB",
+    "key-of-100000-parts",
+    "array-100000-deep",
+    "array-100000-deep-without-end",
+    "quotes-alone",
+    "list-of-100000-seeds",
+    "20000-unknown-keys",
+)
+
+
+@pytest.mark.parametrize("name", [*SAMPLES, *thorough(*sorted(HOSTILE.keys() - SAMPLES))])
 def test_a_hostile_study_is_refused_in_seconds_and_within_a_gibibyte(name: str, tmp_path: Path) -> None:
     content, begins, most = HOSTILE[name]
     (tmp_path / "study.toml").write_bytes(content)

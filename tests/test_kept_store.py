@@ -21,6 +21,9 @@ GOLDEN = ROOT / "tests" / "golden"
 MOST_BYTES = 300_000
 
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
     shutil.copytree(GOLDEN / "store", tmp_path / "store")

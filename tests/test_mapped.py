@@ -12,6 +12,7 @@ from rotbench.census import duplicates
 from rotbench.data import Images, channel_statistics
 from rotbench.mapped import Counted, count, lay_out, layout_name, map_images
 from rotbench.setup import _counted
+from tests.few_images import DATASET, write_images
 from tests.program import command
 
 
@@ -123,9 +124,10 @@ def test_a_worker_decodes_nothing_where_images_are_laid_out_whole(tmp_path: Path
 @pytest.mark.thorough
 def test_a_finished_study_keeps_no_copy_of_its_images(tmp_path: Path) -> None:
     (tmp_path / "study.toml").write_text(
-        'title = "Mapped"\nseeds = 1\n[dataset]\nname = "digits"\n[train]\nepochs = 1\nlabels_per_class = 5\n'
+        f'title = "Mapped"\nseeds = 1\n{DATASET}[train]\nepochs = 1\nlabels_per_class = 5\n'
         'updates = "epochs"\n[[matrix]]\ninit = ["random"]\nfreeze = ["head-only"]\n'
     )
+    write_images(tmp_path)
     done = command(tmp_path, "run", "study.toml")
     assert done.returncode == 0, done.stderr
     assert not list((tmp_path / "results").rglob("images-*"))

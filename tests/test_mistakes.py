@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 from rotbench.driver import Orders, report_writer, run_study
-from rotbench.engine import ProcessEngine
+from rotbench.engine import WORKER_LOG, worker_arguments
 from rotbench.plan import make_plan
 from rotbench.price import Paces
 from rotbench.proof import Unproven, label_proof
@@ -20,7 +21,10 @@ from rotbench.source import parse_source
 from rotbench.store import Store
 from rotbench.study import understand
 from rotbench.terminal import Lines, Outlook
-from tests.program import ROOT, command
+from rotbench.warm_engine import ForkedHandle, WarmEngine
+from tests.few_images import DATASET, write_images
+from tests.program import command
+from tests.shared_studies import made_once
 from tests.test_train import feed
 
 PLUGIN = '''
@@ -117,7 +121,8 @@ def register_pretext_tasks():
     return [WrongVariable]
 '''
 
-STUDY = """
+STUDY = (
+    """
 title = "Mistakes"
 seeds = [0]
 [train]
@@ -153,17 +158,21 @@ freeze = { name = "below", batchnorm = "train" }
 init = "random"
 freeze = { name = "below", batchnorm = "calibrated" }
 """
+    + DATASET
+)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("mistakes")
-    (made / "study.toml").write_text(STUDY)
-    (made / "plugins").mkdir()
-    (made / "plugins" / "mistakes.py").write_text(PLUGIN)
-    done = command(made, "run", "study.toml")
-    assert done.returncode == 1, done.stderr
-    return made
+    def make(made: Path) -> None:
+        (made / "study.toml").write_text(STUDY)
+        write_images(made)
+        (made / "plugins").mkdir()
+        (made / "plugins" / "mistakes.py").write_text(PLUGIN)
+        done = command(made, "run", "study.toml")
+        assert done.returncode == 1, done.stderr
+
+    return made_once(tmp_path_factory, "mistakes", make)
 
 
 @pytest.fixture(scope="module")
@@ -205,7 +214,8 @@ def test_a_task_that_trains_another_network_fails_after_one_epoch_and_what_needs
     assert with_init(runs, "other")["status"] == "skipped"
 
 
-PLAIN = """
+PLAIN = (
+    """
 title = "Plain"
 seeds = [0]
 [train]
@@ -216,29 +226,42 @@ updates = "epochs"
 init = "random"
 freeze = { name = "below", batchnorm = "train" }
 """
+    + DATASET
+)
 
 
-def mistaken_command(store: Path, run_id: str, number: str) -> list[str]:
-    return [sys.executable, str(ROOT / "tests" / "mistaken_worker.py"), str(store), run_id, number]
+class Mistaken(WarmEngine):
+    """Workers with a mistake in rotbench itself."""
+
+    def start(self, run_id: str, attempt: Path, threads: int) -> ForkedHandle:
+        return self.launch("tests.mistaken_worker", worker_arguments(run_id, attempt), attempt / WORKER_LOG, threads)
+
+
+@pytest.fixture(scope="module")
+def mistaken() -> Iterator[Mistaken]:
+    with contextlib.closing(Mistaken()) as engine:
+        yield engine
 
 
 @pytest.mark.parametrize(
     ("mistake", "words"),
     [
         ("wrong-variable", "freeze policy below trains layer4, but training changed none of its 15 tensors"),
-        ("ignored-labels", "labels_per_class = 3 was ignored: 132 images of class 3 were used, 1297 images in all"),
+        ("ignored-labels", "labels_per_class = 3 was ignored: 20 images of class 0 were used, 200 images in all"),
     ],
 )
 @pytest.mark.thorough
 def test_a_mistake_of_the_trainer_itself_fails_the_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mistake: str, words: str
+    tmp_path: Path, mistaken: Mistaken, monkeypatch: pytest.MonkeyPatch, mistake: str, words: str
 ) -> None:
     monkeypatch.setenv("MISTAKE", mistake)
     study, faults = understand(parse_source(PLAIN, "study.toml"), Path())
-    made, store = make_plan(study, faults, load_registry(shipped_only=True), Path()), Store(tmp_path / "results")
+    write_images(tmp_path)
+    made = make_plan(study, faults, load_registry(shipped_only=True), tmp_path / "images")
+    store = Store(tmp_path / "results")
     store.create()
     screen = Lines(made.runs, Outlook(made.runs, Paces(), 1), quiet=True)
-    ended = run_study(made, store, ProcessEngine(mistaken_command), Orders(jobs=1), screen, "x", report_writer(store))
+    ended = run_study(made, store, mistaken, Orders(jobs=1), screen, "x", report_writer(store))
     assert (ended.done, ended.failed) == (0, 1)
     (run,) = json.loads((store.folder / "results.json").read_text())["runs"]
     assert run["error"].startswith(words), run["error"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,13 @@ from rotbench.models import build_backbone, load_backbone
 from rotbench.probe import pooled_features
 from rotbench.store import Store
 from rotbench.taps import skip_padding
+from tests.few_images import DATASET, TEST_LABELS, TRAINING_LABELS, few_digits, write_images
 from tests.program import command, thorough, wait_for
+from tests.shared_studies import made_once
 from tests.test_resume import begin, epochs_of
 
-TRAINING = """
+TRAINING = (
+    """
 title = "Probed"
 seeds = 1
 [train]
@@ -36,12 +40,15 @@ init = ["rotation"]
 labels_per_class = [5, 20]
 updates = "epochs"
 """
+    + DATASET
+)
 PROBED = f"{TRAINING}[probes]\nepochs = [1, 2]\n"
 STAGES = ["stem", "layer1", "layer2", "layer3", "layer4"]
 
 
 def run(folder: Path, text: str, *options: str) -> dict[str, Any]:
     (folder / "study.toml").write_text(text)
+    write_images(folder)
     done = command(folder, "run", "study.toml", "-q", *options)
     assert done.returncode == 0, done.stderr
     results: dict[str, Any] = json.loads((folder / "results" / "results.json").read_text())
@@ -49,17 +56,17 @@ def run(folder: Path, text: str, *options: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("plain")
-    run(folder, TRAINING)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def probed(plain: Path) -> tuple[Path, dict[str, Any], dict[str, Any]]:
+def probed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], dict[str, Any]]:
     """The study, first without probes, then with: its folder, and the results of both."""
-    before = json.loads((plain / "results" / "results.json").read_text())
-    return plain, before, run(plain, PROBED)
+
+    def make(made: Path) -> None:
+        run(made, TRAINING)
+        shutil.copy(made / "results" / "results.json", made / "before.json")
+        run(made, PROBED)
+
+    folder = made_once(tmp_path_factory, "probed", make)
+    before, after = (json.loads((folder / name).read_text()) for name in ("before.json", "results/results.json"))
+    return folder, before, after
 
 
 def backbones(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
@@ -67,9 +74,9 @@ def backbones(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
     return {path.name: load_file(path) for path in folder.glob("results/runs/pretext-*/backbone*.safetensors")}
 
 
-@pytest.mark.parametrize("stem", ["imagenet", *thorough("cifar")])
-def test_features_are_the_means_of_each_stages_maps_in_eval_mode(stem: str) -> None:
-    pixels = torch.randint(0, 256, (300, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+@pytest.mark.parametrize(("stem", "images"), [("imagenet", 300), *thorough(("cifar", 20))])
+def test_features_are_the_means_of_each_stages_maps_in_eval_mode(stem: str, images: int) -> None:
+    pixels = torch.randint(0, 256, (images, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     mean, std = torch.tensor([0.4, 0.5, 0.6]), torch.tensor([0.2, 0.25, 0.3])
     made, plain = build_backbone("resnet18", stem, 3), build_backbone("resnet18", stem, 3)
     for backbone in (made, plain):
@@ -79,8 +86,8 @@ def test_features_are_the_means_of_each_stages_maps_in_eval_mode(stem: str) -> N
     nodes = {"maxpool": "stem", **{stage: stage for stage in STAGES[1:]}}
     extractor = create_feature_extractor(plain.eval(), nodes).eval()
     with torch.no_grad():
-        images = torch.stack([(channel / 255 - m) / s for channel, m, s in zip(pixels.unbind(1), mean, std)], 1)  # noqa: B905
-        expected = {stage: maps.mean((2, 3)).numpy() for stage, maps in extractor(images).items()}
+        normalised = (pixels / 255 - mean.view(3, 1, 1)) / std.view(3, 1, 1)
+        expected = {stage: maps.mean((2, 3)).numpy() for stage, maps in extractor(normalised).items()}
     assert list(found) == STAGES
     for stage, features in found.items():
         assert features.shape == expected[stage].shape
@@ -127,12 +134,9 @@ def test_a_probe_is_of_the_very_weights_and_of_the_very_labels_of_the_runs_besid
             is_last = start["backbone_sha256"] == pretext["provenance"]["backbone_sha256"]
             assert is_last == (probe["epoch"] is None)
     # What a probe reads off the kept weights, once more by hand.
-    from sklearn.datasets import load_digits
     from sklearn.neighbors import KNeighborsClassifier
 
-    digits = load_digits()
-    images = np.rint(digits.images * 255 / 16).astype(np.uint8).repeat(4, 1).repeat(4, 2)
-    pixels = torch.from_numpy(images)[:, None].repeat(1, 3, 1, 1)
+    training, test = (torch.from_numpy(images)[:, None].repeat(1, 3, 1, 1) for images in few_digits())
     own = next(one for one in results["runs"] if one["variant"].get("labels_per_class") == 20)
     data = own["provenance"]["data"]
     from safetensors.numpy import load_file as load_numpy
@@ -144,13 +148,13 @@ def test_a_probe_is_of_the_very_weights_and_of_the_very_labels_of_the_runs_besid
     skip_padding(backbone.modules())
     backbone.to(memory_format=torch.channels_last)
     precision = own["precision"]
-    bank = pooled_features(backbone, pixels[seen], mean, std, ["layer3"], precision)["layer3"]
-    test = pooled_features(backbone, pixels[1297:], mean, std, ["layer3"], precision)["layer3"]
-    vote = KNeighborsClassifier(20, metric="cosine").fit(bank, digits.target[seen])
-    expected = float(vote.score(test, digits.target[1297:]))
+    bank = pooled_features(backbone, training[seen], mean, std, ["layer3"], precision)["layer3"]
+    tested = pooled_features(backbone, test, mean, std, ["layer3"], precision)["layer3"]
+    vote = KNeighborsClassifier(20, metric="cosine").fit(bank, TRAINING_LABELS[seen])
+    expected = float(vote.score(tested, TEST_LABELS))
     probe = next(p for p in results["probes"] if (p["epoch"], p["variant"]["labels_per_class"]) == (2, 20))
     told = {stage["stage"]: stage["knn"] for stage in probe["stages"]}
-    assert told["layer3"] == pytest.approx(expected, abs=1.01 / 500)
+    assert told["layer3"] == pytest.approx(expected, abs=1.01 / len(test))
 
 
 @pytest.mark.thorough
@@ -196,6 +200,7 @@ def test_kept_weights_survive_a_stop(
     Where the weights were not asked for before the stop, it begins again.
     """
     (tmp_path / "study.toml").write_text(first)
+    write_images(tmp_path)
     process = begin(tmp_path)
     store = Store(tmp_path / "results")
     pretext = next(one["id"] for one in probed[1]["runs"] if one["kind"] == "pretext")
@@ -236,12 +241,13 @@ def test_a_mistake_in_probes_is_told_where_it_is(tmp_path: Path, table: str, mes
     checked = command(tmp_path, "check", "study.toml")
     assert checked.returncode == 2
     assert message in checked.stderr
-    assert "study.toml:16:" in checked.stderr
+    assert "study.toml:19:" in checked.stderr
 
 
 @pytest.mark.thorough
 def test_a_rehearsal_goes_through_the_probes_too(tmp_path: Path) -> None:
     (tmp_path / "study.toml").write_text(PROBED)
+    write_images(tmp_path)
     done = command(tmp_path, "run", "study.toml", "--quick", "-q")
     assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "results-quick" / "results.json").read_text())

@@ -222,6 +222,7 @@ def test_accuracy_by_labels_is_a_line_an_init_with_all_labels_at_its_end() -> No
     assert lines[0].published == (("Some, 2018", ((20, 0.3366), (100, 0.4726), (5000, 0.93))),)
 
 
+@pytest.mark.thorough
 def test_the_figure_of_labels_has_published_curves_dashed_and_is_not_there_for_one_count() -> None:
     svg = page_svg(drawn(labelled())["labels"])
     titles = re.findall(r'<g id="labels-(l\d[^"]*)-mean"><title>([^<]*)</title>', svg)
@@ -231,6 +232,7 @@ def test_the_figure_of_labels_has_published_curves_dashed_and_is_not_there_for_o
     assert "labels" not in drawn(copy.deepcopy(simulated.results()))
 
 
+@pytest.mark.thorough
 def test_variants_that_differ_in_more_have_panels_of_their_own() -> None:
     results = labelled()
     more = copy.deepcopy(results["runs"])

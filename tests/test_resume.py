@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ import pytest
 from rotbench.attempt import snapshot_if_there
 from rotbench.checkpoint import committed_epochs
 from rotbench.driver import Orders, report_writer, run_study
-from rotbench.engine import ProcessEngine
+from rotbench.engine import WORKER_LOG, worker_arguments
 from rotbench.plan import Plan, make_plan
 from rotbench.price import Paces
 from rotbench.registry import load_registry
@@ -24,9 +27,13 @@ from rotbench.source import parse_source
 from rotbench.store import Store, attempt_number
 from rotbench.study import understand
 from rotbench.terminal import Lines, Outlook
+from rotbench.warm_engine import ForkedHandle, WarmEngine
+from tests.few_images import DATASET, write_images
 from tests.program import ROOT, command, wait_for
+from tests.shared_studies import made_once
 
-STUDY = """
+STUDY = (
+    """
 title = "Killed"
 [train]
 epochs = 5
@@ -40,6 +47,8 @@ init = ["rotation"]
 labels_per_class = 20
 updates = "epochs"
 """
+    + DATASET
+)
 
 
 def weights(folder: Path) -> dict[str, bytes]:
@@ -61,20 +70,31 @@ def told(folder: Path) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("undisturbed")
-    (folder / "study.toml").write_text(STUDY)
-    assert command(folder, "run", "study.toml").returncode == 0
-    assert len(weights(folder / "results")) == 2
-    return folder / "results"
+    def make(folder: Path) -> None:
+        (folder / "study.toml").write_text(STUDY)
+        write_images(folder)
+        assert command(folder, "run", "study.toml").returncode == 0
+        assert len(weights(folder / "results")) == 2
+
+    return made_once(tmp_path_factory, "undisturbed", make) / "results"
 
 
-def killed_command(store: Path, run_id: str, number: str) -> list[str]:
-    return [sys.executable, str(ROOT / "tests" / "killed_worker.py"), str(store), run_id, number]
+class Killed(WarmEngine):
+    """Workers of which the first to train the downstream run is killed."""
+
+    def start(self, run_id: str, attempt: Path, threads: int) -> ForkedHandle:
+        return self.launch("tests.killed_worker", worker_arguments(run_id, attempt), attempt / WORKER_LOG, threads)
 
 
-def plan() -> Plan:
+@pytest.fixture(scope="module")
+def killed() -> Iterator[Killed]:
+    with contextlib.closing(Killed()) as engine:
+        yield engine
+
+
+def plan(folder: Path) -> Plan:
     study, faults = understand(parse_source(STUDY, "study.toml"), Path())
-    return make_plan(study, faults, load_registry(shipped_only=True), Path())
+    return make_plan(study, faults, load_registry(shipped_only=True), folder / "images")
 
 
 @pytest.mark.thorough
@@ -87,14 +107,15 @@ def plan() -> Plan:
     ],
 )
 def test_case_3_a_worker_that_is_killed_in_a_checkpoint_goes_on_from_the_one_before(
-    tmp_path: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch, operation: int
+    tmp_path: Path, undisturbed: Path, killed: Killed, monkeypatch: pytest.MonkeyPatch, operation: int
 ) -> None:
     monkeypatch.setenv("REAL_CUT", str(operation))
-    store, made = Store(tmp_path / "results"), plan()
+    write_images(tmp_path)
+    store, made = Store(tmp_path / "results"), plan(tmp_path)
     store.create()
     screen = Lines(made.runs, Outlook(made.runs, Paces(), 1), quiet=True)
     orders = Orders(jobs=1, checkpoint_share=1e9)  # a checkpoint after every epoch
-    ended = run_study(made, store, ProcessEngine(killed_command), orders, screen, "x", report_writer(store))
+    ended = run_study(made, store, killed, orders, screen, "x", report_writer(store))
     assert (ended.done, ended.failed) == (2, 0)
     assert weights(store.folder) == weights(undisturbed)
     assert told(store.folder) == told(undisturbed)
@@ -106,8 +127,9 @@ def test_case_3_killed_in_an_epoch_and_stopped_by_a_signal_the_weights_are_the_s
 ) -> None:
     """One signal saves at the end of an epoch; then everything is killed in the middle of one; then it is finished."""
     (tmp_path / "study.toml").write_text(STUDY)
+    write_images(tmp_path)
     store = Store(tmp_path / "results")
-    downstream = next(run.id for run in plan().runs if run.kind == "downstream")
+    downstream = next(run.id for run in plan(tmp_path).runs if run.kind == "downstream")
     process = begin(tmp_path)
     wait_for(lambda: epochs_of(store, downstream) >= 1, 90)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal sends it
@@ -131,15 +153,17 @@ def test_case_3_killed_in_an_epoch_and_stopped_by_a_signal_the_weights_are_the_s
 @pytest.mark.thorough
 def test_case_3_killed_while_the_report_is_written_it_is_written_anew(tmp_path: Path, undisturbed: Path) -> None:
     (tmp_path / "study.toml").write_text(STUDY)
-    (tmp_path / "results").symlink_to(undisturbed)
-    pages = {name: (undisturbed / name).read_bytes() for name in ("report.html", "results.json", "results.csv")}
-    (undisturbed / "report.html").unlink()
+    write_images(tmp_path)
+    results = tmp_path / "results"
+    shutil.copytree(undisturbed, results)
+    pages = {name: (results / name).read_bytes() for name in ("report.html", "results.json", "results.csv")}
+    (results / "report.html").unlink()
     process = begin(tmp_path)
-    wait_for(lambda: list(undisturbed.glob(".report.html.*.partial")) or (undisturbed / "report.html").exists(), 90)
+    wait_for(lambda: list(results.glob(".report.html.*.partial")) or (results / "report.html").exists(), 90)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     assert command(tmp_path, "run", "study.toml").returncode == 0
-    assert {name: (undisturbed / name).read_bytes() for name in pages} == pages
+    assert {name: (results / name).read_bytes() for name in pages} == pages
 
 
 def begin(folder: Path) -> subprocess.Popen[bytes]:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.few_images import write_images
 from tests.program import ROOT, wait_for
 
 SCRIPTS = ROOT / "docs" / "slurm"
@@ -40,6 +41,9 @@ init = ["random"]
 freeze = ["none", "below"]
 labels_per_class = 5
 updates = "epochs"
+[dataset]
+name = "image-folder"
+root = "images"
 """
 
 #: What takes the place of Slurm's commands: srun runs what it is given here; scontrol notes what it is told.
@@ -60,6 +64,7 @@ def job(folder: Path, script: str, epochs: int, **environment: str) -> subproces
     (commands / "rotbench").chmod(0o755)
     (commands / "activate").write_text(f"PATH={commands}:{Path(sys.executable).parent}:$PATH\n")
     (folder / "study.toml").write_text(STUDY.format(epochs=epochs))
+    write_images(folder)
     with (folder / "job.log").open("ab") as log:
         return subprocess.Popen(
             ["bash", str(SCRIPTS / script), "study.toml", "results"],
@@ -70,6 +75,7 @@ def job(folder: Path, script: str, epochs: int, **environment: str) -> subproces
             env={
                 **os.environ,
                 "PYTHONPATH": str(ROOT),
+                "ROTBENCH_DATA": "",
                 "VENV": str(folder),
                 "TOLD": str(folder / "told.txt"),
                 "SLURM_JOB_ID": "4711",

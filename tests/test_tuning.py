@@ -67,6 +67,7 @@ def test_each_side_has_its_values_rising_and_the_one_that_validation_chose() -> 
     assert [side.condition for side in sides] == ["freeze: none", "freeze: below"] * 2
 
 
+@pytest.mark.thorough
 def test_the_chosen_values_are_compared_and_the_truth_of_simulated_studies_is_recovered() -> None:
     """At one lr each init is ahead somewhere; at its own best each, rotation leads by what was put in."""
     truth, studies, held = 0.01, 60, 0

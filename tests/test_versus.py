@@ -15,6 +15,7 @@ from rotbench.contrast import EQUAL
 from rotbench.joined import Shared, shared
 from rotbench.versus import NO_SPREAD, SAME, Versus, pretexts, versus, welch
 from tests import simulated
+from tests.program import thorough
 from tests.test_simulations import ERRORS, within
 from tests.two_studies import NAMES, Results, again, runs_of, study, unpair
 
@@ -144,7 +145,7 @@ def test_a_verdict_is_the_reports_word_for_the_same_numbers() -> None:
 SIMULATED = 1200
 
 
-@pytest.mark.parametrize(("spread_a", "spread_b"), [(0.002, 0.006), (0.006, 0.002)])
+@pytest.mark.parametrize(("spread_a", "spread_b"), [(0.006, 0.002), *thorough((0.002, 0.006))])
 def test_the_welch_interval_of_3_and_5_seeds_holds_the_truth_in_95_of_100_studies(
     spread_a: float, spread_b: float
 ) -> None:

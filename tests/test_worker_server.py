@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -25,8 +26,9 @@ from rotbench.source import parse_source
 from rotbench.store import Store
 from rotbench.study import understand
 from rotbench.system import LOG_BYTES
-from rotbench.warm_engine import ForkedHandle, WarmEngine
-from tests.program import ROOT, thorough, wait_for
+from rotbench.warm_engine import TRAINING, ForkedHandle, WarmEngine
+from tests.few_images import DATASET, write_images
+from tests.program import ROOT, thorough, wait_for, warm_engine
 from tests.test_driver import Heard
 from tests.test_system import alive
 from tests.toy_study import nothing
@@ -48,11 +50,17 @@ time.sleep(60)
 """
 
 
+@pytest.fixture
+def engine() -> WarmEngine:
+    """The engine of a study: its server has loaded PyTorch."""
+    return warm_engine()
+
+
 @pytest.fixture(scope="module")
-def engine() -> Iterator[WarmEngine]:
-    made = WarmEngine(["rotbench.probe"])
-    yield made
-    made.close()
+def light() -> Iterator[WarmEngine]:
+    """One whose server has loaded nothing that takes time."""
+    with contextlib.closing(WarmEngine([CHILD])) as made:
+        yield made
 
 
 def launch(engine: WarmEngine, log: Path, *arguments: str, threads: int = 1) -> ForkedHandle:
@@ -103,7 +111,7 @@ def test_the_server_has_one_thread_and_a_session_of_its_own(engine: WarmEngine, 
     assert "/dev/nvidia" not in listed
 
 
-def test_how_a_child_ends_reaches_the_driver(engine: WarmEngine, tmp_path: Path) -> None:
+def test_how_a_child_ends_reaches_the_driver(light: WarmEngine, tmp_path: Path) -> None:
     cases = {
         ("exit", "0"): 0,
         ("exit", "75"): 75,
@@ -112,7 +120,7 @@ def test_how_a_child_ends_reaches_the_driver(engine: WarmEngine, tmp_path: Path)
         ("raise",): 1,
         ("leave",): 1,
     }
-    handles = {case: launch(engine, tmp_path / "-".join(case), *case) for case in cases}
+    handles = {case: launch(light, tmp_path / "-".join(case), *case) for case in cases}
     assert {case: handle.wait(60) for case, handle in handles.items()} == cases
     assert all(handle.begun() and handle.poll() == cases[case] for case, handle in handles.items())
     # Like a Python that ends: threads are waited for, what is registered is called, what is raised is printed.
@@ -121,10 +129,10 @@ def test_how_a_child_ends_reaches_the_driver(engine: WarmEngine, tmp_path: Path)
     assert (tmp_path / "leave").read_text() == "left with words\n"
 
 
-def test_nothing_waits_for_a_child_that_is_begun(engine: WarmEngine, tmp_path: Path) -> None:
-    assert launch(engine, tmp_path / "first", "exit", "0").wait(60) == 0
+def test_nothing_waits_for_a_child_that_is_begun(light: WarmEngine, tmp_path: Path) -> None:
+    assert launch(light, tmp_path / "first", "exit", "0").wait(60) == 0
     began = time.monotonic()
-    handle = launch(engine, tmp_path / "log", "stay")
+    handle = launch(light, tmp_path / "log", "stay")
     assert handle.poll() is None
     assert time.monotonic() - began < 0.1
     wait_for(lambda: handle.poll() is None and handle.begun(), 5)
@@ -134,9 +142,9 @@ def test_nothing_waits_for_a_child_that_is_begun(engine: WarmEngine, tmp_path: P
 
 
 @pytest.mark.parametrize("more", [(), ("stubborn",)])
-def test_a_child_is_ended_with_all_that_it_started(engine: WarmEngine, tmp_path: Path, more: tuple[str, ...]) -> None:
+def test_a_child_is_ended_with_all_that_it_started(light: WarmEngine, tmp_path: Path, more: tuple[str, ...]) -> None:
     log = tmp_path / "log"
-    handle, other = launch(engine, log, "stay", *more), launch(engine, tmp_path / "other", "stay")
+    handle, other = launch(light, log, "stay", *more), launch(light, tmp_path / "other", "stay")
     wait_for(lambda: "up" in (log.read_text() if log.exists() else ""))
     handle.poll()
     other.poll()
@@ -146,29 +154,29 @@ def test_a_child_is_ended_with_all_that_it_started(engine: WarmEngine, tmp_path:
     wait_for(lambda: not alive(below), 2)
     assert other.poll() is None
     other.end()
-    assert engine.server_pid
+    assert light.server_pid
 
 
-def test_of_what_a_child_prints_a_bounded_part_is_kept(engine: WarmEngine, tmp_path: Path) -> None:
-    handle = launch(engine, tmp_path / "log", "print", "50")
+def test_of_what_a_child_prints_a_bounded_part_is_kept(light: WarmEngine, tmp_path: Path) -> None:
+    handle = launch(light, tmp_path / "log", "print", "50")
     assert handle.wait(60) == 0
     assert 2 * LOG_BYTES < (tmp_path / "log").stat().st_size < 2 * LOG_BYTES + 100
     assert b"bytes are left out" in (tmp_path / "log").read_bytes()
 
 
-def test_what_ran_on_a_dead_server_is_lost_and_the_next_is_served(engine: WarmEngine, tmp_path: Path) -> None:
-    handles = [launch(engine, tmp_path / f"{number}", "stay", "stubborn") for number in range(2)]
+def test_what_ran_on_a_dead_server_is_lost_and_the_next_is_served(light: WarmEngine, tmp_path: Path) -> None:
+    handles = [launch(light, tmp_path / f"{number}", "stay", "stubborn") for number in range(2)]
     wait_for(lambda: all("up" in log.read_text() for log in tmp_path.iterdir()))
     assert [handle.poll() for handle in handles] == [None, None]
-    dead = engine.server_pid
+    dead = light.server_pid
     os.kill(dead, signal.SIGKILL)
     wait_for(lambda: all(handle.poll() == LOST for handle in handles), 2)
     wait_for(lambda: not any(alive(handle.pid) for handle in handles), 2)
-    assert engine.server_pid == 0
-    anew = launch(engine, tmp_path / "anew", "exit", "3")
+    assert light.server_pid == 0
+    anew = launch(light, tmp_path / "anew", "exit", "3")
     assert not anew.begun()
     assert anew.wait(60) == 3
-    assert engine.server_pid not in (0, dead)
+    assert light.server_pid not in (0, dead)
 
 
 def gone(pids: list[int]) -> bool:
@@ -227,15 +235,15 @@ def test_a_server_that_cannot_load_torch_ends_the_study_with_the_reason(
     store, engine = Store(tmp_path / "results"), WarmEngine()
     store.create()
     with pytest.raises(EnvironmentLacking, match=f"PyTorch cannot be loaded: .*{told}"):
-        train(plan("[[matrix]]\ninit = ['random']"), store, engine)
+        train(plan("[[matrix]]\ninit = ['random']", tmp_path), store, engine)
     assert engine.server_pid == 0
     assert list(store.runs.iterdir()) == []
     engine.close()
 
 
-def plan(text: str) -> Plan:
+def plan(text: str, folder: Path) -> Plan:
     study, faults = understand(parse_source(f"title = 'small'\nseeds = [0]\n{text}", "study.toml"), Path())
-    return make_plan(study, faults, load_registry(shipped_only=True), Path(), rehearsal=True)
+    return make_plan(study, faults, load_registry(shipped_only=True), folder / "images", rehearsal=True)
 
 
 def train(made: Plan, store: Store, engine: Engine) -> Heard:
@@ -268,8 +276,8 @@ def without_clock(told: Any) -> Any:
     return [without_clock(value) for value in told] if isinstance(told, list) else told
 
 
-STUDY = """
-[train]
+STUDY = f"""
+{DATASET}[train]
 batch_size = 16
 [[matrix]]
 init = ["random"]
@@ -283,11 +291,18 @@ stages = ["layer4"]
 
 
 @pytest.mark.parametrize("text", [STUDY, *thorough(f"{STUDY}{PROBED}")], ids=["one thread", "two and a probe"])
-def test_forked_workers_give_what_started_ones_give_to_the_bit(engine: WarmEngine, tmp_path: Path, text: str) -> None:
+def test_forked_workers_give_what_started_ones_give_to_the_bit(
+    engine: WarmEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
     """A run with one thread; and a run and a probe with two. Weights are among the results as hashes."""
+    # Read when libraries are loaded: threads that wait for one another leave the cores to other tests.
+    monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
+    own = contextlib.closing(WarmEngine([*TRAINING, "rotbench.probe"]))
     warm, cold = Store(tmp_path / "warm"), Store(tmp_path / "cold")
-    train(plan(text), warm, engine)
-    train(plan(text), cold, ProcessEngine(preparation=nothing))
+    write_images(tmp_path)
+    with own if PROBED in text else contextlib.nullcontext(engine) as forking:
+        train(plan(text, tmp_path), warm, forking)
+    train(plan(text, tmp_path), cold, ProcessEngine(preparation=nothing))
     found = kept(warm.runs)
     assert found == kept(cold.runs)
     results = [content for name, content in found.items() if name.endswith("/result")]

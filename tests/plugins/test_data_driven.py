@@ -293,6 +293,7 @@ def test_lsuv_leaves_orthonormal_what_has_no_variance(plugin: ModuleType) -> Non
     assert all(torch.isfinite(tensor).all() for tensor in model.state_dict().values())
 
 
+@pytest.mark.thorough
 def test_draws_come_from_the_generator_of_the_context_alone(plugin: ModuleType) -> None:
     made = []
     for seed, elsewhere in ((0, 1), (0, 2), (1, 1)):

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from rotbench.hookspecs import STAGES, InitContext
 from rotbench.models import backbone_state, build_backbone, state_sha256
+from tests.few_images import write_images
 from tests.program import command
 
 
@@ -118,6 +119,7 @@ def destinations(before: Tensor, after: Tensor) -> tuple[np.ndarray, np.ndarray]
     return by_old[np.searchsorted(old[by_old], distinct)], by_new[np.searchsorted(new[by_new], distinct)]
 
 
+@pytest.mark.thorough
 def test_permuted_takes_all_orders_alike(
     inits: SimpleNamespace, model: torchvision.models.ResNet, weights: dict[str, Tensor]
 ) -> None:
@@ -152,6 +154,7 @@ def test_permuted_gives_tensors_of_one_shape_orders_of_their_own(
     assert abs(np.corrcoef(stood, stands)[0, 1]) < 5 / np.sqrt(len(stood) - 1)
 
 
+@pytest.mark.thorough
 def test_permuted_orders_come_from_the_generator_of_the_context(
     inits: SimpleNamespace, weights: dict[str, Tensor]
 ) -> None:
@@ -202,6 +205,9 @@ def test_they_register_themselves(inits: SimpleNamespace) -> None:
 STUDY = """
 title = "All inits"
 seeds = [0]
+[dataset]
+name = "image-folder"
+root = "images"
 [train]
 epochs = 1
 batch_size = 64
@@ -244,6 +250,7 @@ CLAIMS = [
 @pytest.mark.thorough
 def test_a_study_of_all_inits_is_trained_and_proven(tmp_path: Path) -> None:
     (tmp_path / "study.toml").write_text(STUDY)
+    write_images(tmp_path)
     done = command(tmp_path, "run", "study.toml")
     assert done.returncode == 0, done.stderr
     pretext, *runs = json.loads((tmp_path / "results" / "results.json").read_text())["runs"]

@@ -96,6 +96,7 @@ def test_orthogonal_has_rows_or_columns_at_right_angles_and_as_long_as_the_gain(
     assert (wide, tall) == (17 + 16 + 32, 3 + 4 + 21)
 
 
+@pytest.mark.thorough
 def test_draws_come_from_the_generator_of_the_context_alone(schemes: ModuleType) -> None:
     cases = [schemes.Kaiming(), schemes.Kaiming(distribution="uniform"), schemes.Xavier(),
              schemes.Xavier(distribution="normal"), schemes.Orthogonal()]  # fmt: skip
