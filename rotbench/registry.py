@@ -258,7 +258,7 @@ def _file_classes(file: PluginFile) -> Iterator[tuple[Kind, type]]:
 
 
 def _shipped_classes(file: PluginFile) -> Iterator[tuple[Kind, type]]:
-    """Likewise, of a file that has no effect but to make its classes: executed once per process and content."""
+    """The classes of a shipped file, which has no other effect and is executed once per process and content."""
     key = (file.path, file.sha256)
     if key not in _EXECUTED:
         _EXECUTED[key] = tuple(_file_classes(file))

@@ -223,11 +223,18 @@ class WarmEngine:
     """A child of the server for each attempt, on this machine.
 
     The server is started when something is first launched, and once more after it has died. ``close`` ends it. It
-    imports ``modules`` beforehand.
+    imports ``modules`` beforehand. ``worker`` and ``preparation`` are the modules whose ``main`` children run.
     """
 
-    def __init__(self, modules: Sequence[str] = TRAINING) -> None:
+    def __init__(
+        self,
+        modules: Sequence[str] = TRAINING,
+        worker: str = "rotbench.worker",
+        preparation: str = "rotbench.prepare",
+    ) -> None:
         self._modules = modules
+        self._worker = worker
+        self._preparation = preparation
         self._connection: Connection | None = None
 
     @property
@@ -242,10 +249,10 @@ class WarmEngine:
         return []
 
     def prepare(self, folder: Path) -> ForkedHandle:
-        return self.launch("rotbench.prepare", [str(folder)], folder / PREPARE_LOG, 1)
+        return self.launch(self._preparation, [str(folder)], folder / PREPARE_LOG, 1)
 
     def start(self, run_id: str, attempt: Path, threads: int) -> ForkedHandle:
-        return self.launch("rotbench.worker", worker_arguments(run_id, attempt), attempt / WORKER_LOG, threads)
+        return self.launch(self._worker, worker_arguments(run_id, attempt), attempt / WORKER_LOG, threads)
 
     def launch(self, module: str, arguments: Sequence[str], log: Path, threads: int) -> ForkedHandle:
         if self._connection is None or not self._connection.usable:

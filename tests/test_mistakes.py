@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from rotbench.driver import Orders, report_writer, run_study
-from rotbench.engine import WORKER_LOG, worker_arguments
 from rotbench.plan import make_plan
 from rotbench.price import Paces
 from rotbench.proof import Unproven, label_proof
@@ -21,7 +20,7 @@ from rotbench.source import parse_source
 from rotbench.store import Store
 from rotbench.study import understand
 from rotbench.terminal import Lines, Outlook
-from rotbench.warm_engine import ForkedHandle, WarmEngine
+from rotbench.warm_engine import WarmEngine
 from tests.few_images import DATASET, write_images
 from tests.program import command
 from tests.shared_studies import made_once
@@ -230,16 +229,10 @@ freeze = { name = "below", batchnorm = "train" }
 )
 
 
-class Mistaken(WarmEngine):
-    """Workers with a mistake in rotbench itself."""
-
-    def start(self, run_id: str, attempt: Path, threads: int) -> ForkedHandle:
-        return self.launch("tests.mistaken_worker", worker_arguments(run_id, attempt), attempt / WORKER_LOG, threads)
-
-
 @pytest.fixture(scope="module")
-def mistaken() -> Iterator[Mistaken]:
-    with contextlib.closing(Mistaken()) as engine:
+def mistaken() -> Iterator[WarmEngine]:
+    """Workers with a mistake in rotbench itself."""
+    with contextlib.closing(WarmEngine(worker="tests.mistaken_worker")) as engine:
         yield engine
 
 
@@ -252,7 +245,7 @@ def mistaken() -> Iterator[Mistaken]:
 )
 @pytest.mark.thorough
 def test_a_mistake_of_the_trainer_itself_fails_the_run(
-    tmp_path: Path, mistaken: Mistaken, monkeypatch: pytest.MonkeyPatch, mistake: str, words: str
+    tmp_path: Path, mistaken: WarmEngine, monkeypatch: pytest.MonkeyPatch, mistake: str, words: str
 ) -> None:
     monkeypatch.setenv("MISTAKE", mistake)
     study, faults = understand(parse_source(PLAIN, "study.toml"), Path())

@@ -180,9 +180,6 @@ def test_a_cluster_computes_what_one_machine_does(tmp_path: Path, cluster: Any, 
 def test_real_training_is_the_same_to_the_bit(tmp_path: Path, cluster: Any) -> None:
     text = """
 title = "Real"
-[dataset]
-name = "image-folder"
-root = "images"
 [train]
 epochs = 1
 batch_size = 64
@@ -195,7 +192,7 @@ updates = "epochs"
 [probes]
 stages = ["layer4"]
 """
-    (tmp_path / "study.toml").write_text(text)
+    (tmp_path / "study.toml").write_text(text + DATASET)
     write_images(tmp_path)
     local = command(tmp_path, "run", "study.toml", "-q", "--out", "local")
     assert local.returncode == 0, local.stderr

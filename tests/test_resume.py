@@ -19,7 +19,6 @@ import pytest
 from rotbench.attempt import snapshot_if_there
 from rotbench.checkpoint import committed_epochs
 from rotbench.driver import Orders, report_writer, run_study
-from rotbench.engine import WORKER_LOG, worker_arguments
 from rotbench.plan import Plan, make_plan
 from rotbench.price import Paces
 from rotbench.registry import load_registry
@@ -27,7 +26,7 @@ from rotbench.source import parse_source
 from rotbench.store import Store, attempt_number
 from rotbench.study import understand
 from rotbench.terminal import Lines, Outlook
-from rotbench.warm_engine import ForkedHandle, WarmEngine
+from rotbench.warm_engine import WarmEngine
 from tests.few_images import DATASET, write_images
 from tests.program import ROOT, command, wait_for
 from tests.shared_studies import made_once
@@ -79,16 +78,10 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made_once(tmp_path_factory, "undisturbed", make) / "results"
 
 
-class Killed(WarmEngine):
-    """Workers of which the first to train the downstream run is killed."""
-
-    def start(self, run_id: str, attempt: Path, threads: int) -> ForkedHandle:
-        return self.launch("tests.killed_worker", worker_arguments(run_id, attempt), attempt / WORKER_LOG, threads)
-
-
 @pytest.fixture(scope="module")
-def killed() -> Iterator[Killed]:
-    with contextlib.closing(Killed()) as engine:
+def killed() -> Iterator[WarmEngine]:
+    """Workers of which the first to train the downstream run is killed."""
+    with contextlib.closing(WarmEngine(worker="tests.killed_worker")) as engine:
         yield engine
 
 
@@ -107,7 +100,7 @@ def plan(folder: Path) -> Plan:
     ],
 )
 def test_case_3_a_worker_that_is_killed_in_a_checkpoint_goes_on_from_the_one_before(
-    tmp_path: Path, undisturbed: Path, killed: Killed, monkeypatch: pytest.MonkeyPatch, operation: int
+    tmp_path: Path, undisturbed: Path, killed: WarmEngine, monkeypatch: pytest.MonkeyPatch, operation: int
 ) -> None:
     monkeypatch.setenv("REAL_CUT", str(operation))
     write_images(tmp_path)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.few_images import write_images
+from tests.few_images import DATASET, write_images
 from tests.program import ROOT, wait_for
 
 SCRIPTS = ROOT / "docs" / "slurm"
@@ -41,9 +41,6 @@ init = ["random"]
 freeze = ["none", "below"]
 labels_per_class = 5
 updates = "epochs"
-[dataset]
-name = "image-folder"
-root = "images"
 """
 
 #: What takes the place of Slurm's commands: srun runs what it is given here; scontrol notes what it is told.
@@ -63,7 +60,7 @@ def job(folder: Path, script: str, epochs: int, **environment: str) -> subproces
     (commands / "rotbench").write_text(f'#!/bin/bash\nexec {sys.executable} -m rotbench "$@"\n')
     (commands / "rotbench").chmod(0o755)
     (commands / "activate").write_text(f"PATH={commands}:{Path(sys.executable).parent}:$PATH\n")
-    (folder / "study.toml").write_text(STUDY.format(epochs=epochs))
+    (folder / "study.toml").write_text(STUDY.format(epochs=epochs) + DATASET)
     write_images(folder)
     with (folder / "job.log").open("ab") as log:
         return subprocess.Popen(

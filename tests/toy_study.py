@@ -17,7 +17,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 from rotbench.driver import Ended, Orders, report_writer, run_study
-from rotbench.engine import PREPARE_LOG, WORKER_LOG, Engine, ProcessEngine, worker_arguments
+from rotbench.engine import Engine, ProcessEngine
 from rotbench.errors import RotbenchError
 from rotbench.plan import Plan, make_plan
 from rotbench.price import Paces
@@ -28,7 +28,7 @@ from rotbench.store import Store, to_json
 from rotbench.study import understand
 from rotbench.system import store_lock, write_durably
 from rotbench.terminal import Lines, Outlook
-from rotbench.warm_engine import ForkedHandle, WarmEngine
+from rotbench.warm_engine import WarmEngine
 
 STUDY = """
 title = "toy"
@@ -84,23 +84,11 @@ def writer(store: Store) -> Callable[[], None]:
 STARTED = ProcessEngine(toy_command, nothing)
 
 
-class ForkedToys(WarmEngine):
-    """Toy workers forked from a process that has imported what they need: six in the time that one takes to start."""
-
-    def __init__(self) -> None:
-        super().__init__(["tests.toy_worker", "tests.toy_nothing"])
-
-    def prepare(self, folder: Path) -> ForkedHandle:
-        return self.launch("tests.toy_nothing", [str(folder)], folder / PREPARE_LOG, 1)
-
-    def start(self, run_id: str, attempt: Path, threads: int) -> ForkedHandle:
-        return self.launch("tests.toy_worker", worker_arguments(run_id, attempt), attempt / WORKER_LOG, threads)
-
-
 @functools.cache
-def forked_toys() -> ForkedToys:
-    """The engine of all toy studies that are run within this process."""
-    made = ForkedToys()
+def forked_toys() -> WarmEngine:
+    """The engine of all toy studies within this process: six workers are forked in the time that one takes to start."""
+    toys = ("tests.toy_worker", "tests.toy_nothing")
+    made = WarmEngine(toys, *toys)
     atexit.register(made.close)
     return made
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rotbench.hookspecs import STAGES, InitContext
 from rotbench.models import backbone_state, build_backbone, state_sha256
-from tests.few_images import write_images
+from tests.few_images import DATASET, write_images
 from tests.program import command
 
 
@@ -205,9 +205,6 @@ def test_they_register_themselves(inits: SimpleNamespace) -> None:
 STUDY = """
 title = "All inits"
 seeds = [0]
-[dataset]
-name = "image-folder"
-root = "images"
 [train]
 epochs = 1
 batch_size = 64
@@ -249,7 +246,7 @@ CLAIMS = [
 
 @pytest.mark.thorough
 def test_a_study_of_all_inits_is_trained_and_proven(tmp_path: Path) -> None:
-    (tmp_path / "study.toml").write_text(STUDY)
+    (tmp_path / "study.toml").write_text(STUDY + DATASET)
     write_images(tmp_path)
     done = command(tmp_path, "run", "study.toml")
     assert done.returncode == 0, done.stderr
