@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -38,7 +39,7 @@ LONGEST_FIRST = (
 
 
 #: How many inputs hypothesis makes for a test.
-EXAMPLES = {"quick": 25, "thorough": 150}
+EXAMPLES = {"quick": 25, "thorough": 100}
 
 for name, examples in EXAMPLES.items():
     settings.register_profile(
@@ -65,9 +66,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: order.get(item.path.stem, len(order)))
 
 
+def leave_figures_out(patch: pytest.MonkeyPatch) -> None:
+    """Of pages and exports, which take most of the time to make."""
+    for module in ("report", "export"):
+        patch.setattr(f"rotbench.{module}.drawings", lambda *_: {})
+
+
+@pytest.fixture(scope="module")
+def none_drawn() -> Iterator[None]:
+    """No figure in what a module makes: for modules that look at runs, not at pages."""
+    with pytest.MonkeyPatch.context() as patch:
+        leave_figures_out(patch)
+        yield
+
+
 @pytest.fixture
 def undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave figures out of pages and exports, which take most of the time to make; but for tests marked ``drawn``."""
+    """No figure, but in tests marked ``drawn``."""
     if "drawn" not in request.keywords:
-        for module in ("report", "export"):
-            monkeypatch.setattr(f"rotbench.{module}.drawings", lambda *_: {})
+        leave_figures_out(monkeypatch)

@@ -1,4 +1,7 @@
-"""A rotbench command on another day, under another locale: ``python tests/elsewhere.py DAYS LOCALE ARGUMENTS``."""
+"""rotbench on another day, under another locale: ``python tests/elsewhere.py DAYS LOCALE ARGUMENTS [then ARGUMENTS]``.
+
+Commands that stand with a ``then`` between them are given one after the other.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +51,12 @@ def main() -> None:
         assert locale.localeconv()["decimal_point"] == ","
     from rotbench.cli import main as rotbench
 
-    rotbench(sys.argv[3:])
+    for command in " ".join(sys.argv[3:]).split(" then "):
+        try:
+            rotbench(command.split())
+        except SystemExit as end:
+            if end.code:
+                raise
 
 
 if __name__ == "__main__":

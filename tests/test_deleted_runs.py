@@ -17,6 +17,8 @@ from tests.program import rotbench
 from tests.test_driver import Heard, own_plugin, plan, plan_with, trained
 from tests.toy_study import forked_toys, impatient
 
+pytestmark = pytest.mark.usefixtures("none_drawn")
+
 STUDY = """
 title = "toy"
 seeds = [0]

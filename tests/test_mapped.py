@@ -15,6 +15,8 @@ from rotbench.setup import _counted
 from tests.few_images import DATASET, write_images
 from tests.program import command
 
+pytestmark = pytest.mark.usefixtures("none_drawn")
+
 
 def made() -> Counted:
     source = torch.Generator().manual_seed(0)

@@ -32,6 +32,8 @@ from typing import ClassVar
 
 from rotbench import hookimpl
 
+pytestmark = pytest.mark.usefixtures("none_drawn")
+
 
 @dataclass(frozen=True)
 class ImageNetInstead:

@@ -49,6 +49,11 @@ def run(*command: str | Path, folder: Path, **environment: str) -> subprocess.Co
     )
 
 
+def install(environment: Path, *what: str | Path) -> subprocess.CompletedProcess[str]:
+    """What pip installs into an environment that has no pip of its own."""
+    return run(sys.executable, "-m", "pip", "--python", environment, "install", "--quiet", *what, folder=environment)
+
+
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of what is in the project, with nothing installed."""
@@ -76,10 +81,9 @@ def wheel(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The program as installed from the wheel, with its dependencies, into an environment of its own."""
     environment = tmp_path_factory.mktemp("environment")
-    venv.create(environment, with_pip=True)
+    venv.create(environment)
     # Without compiling every module of torch beforehand, which takes longer than all else that pip does here.
-    command = (environment / "bin" / "python", "-m", "pip", "install", "--quiet", "--no-compile", wheel)
-    done = run(*command, folder=environment)
+    done = install(environment, "--no-compile", wheel)
     assert done.returncode == 0, done.stderr
     yield environment / "bin" / "rotbench"
     shutil.rmtree(environment)  # gigabytes, which pytest would keep for three runs
@@ -185,9 +189,9 @@ def test_a_task_that_is_written_by_the_manual_takes_part_beside_rotation(install
 @pytest.mark.thorough
 def test_an_editable_install_finds_what_lies_in_the_clone(clone: Path, tmp_path: Path) -> None:
     """Installed without dependencies, which the environment of the tests lends."""
-    venv.create(tmp_path / "environment", with_pip=True)
+    venv.create(tmp_path / "environment")
     python = tmp_path / "environment" / "bin" / "python"
-    done = run(python, "-m", "pip", "install", "--quiet", "--no-deps", "--editable", clone, folder=tmp_path)
+    done = install(tmp_path / "environment", "--no-deps", "--editable", clone)
     assert done.returncode == 0, done.stderr
     (packages,) = (tmp_path / "environment" / "lib").glob("python*/site-packages")
     # Read last, so that a rotbench among the lent packages cannot come before the clone's.

@@ -25,6 +25,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 from rotbench import hookimpl
+
+pytestmark = pytest.mark.usefixtures("none_drawn")
 {top}
 
 @dataclass(frozen=True)

@@ -24,6 +24,8 @@ from tests.program import command, thorough, wait_for
 from tests.shared_studies import made_once
 from tests.test_resume import begin, epochs_of
 
+pytestmark = pytest.mark.usefixtures("none_drawn")
+
 TRAINING = (
     """
 title = "Probed"

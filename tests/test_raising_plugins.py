@@ -9,6 +9,8 @@ import pytest
 
 from tests.program import command
 
+pytestmark = pytest.mark.usefixtures("none_drawn")
+
 TASK = '''
 @dataclass(frozen=True)
 class {cls}:

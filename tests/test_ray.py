@@ -44,14 +44,14 @@ SLOW = "0.5"
 
 
 @contextlib.contextmanager
-def a_cluster(**head: Any) -> Iterator[Any]:
-    """A head that trains nothing, and two nodes with room for one run each."""
+def a_cluster(nodes: int = 1, **head: Any) -> Iterator[Any]:
+    """A head that trains nothing, and nodes with room for one run each."""
     cluster_utils = pytest.importorskip("ray.cluster_utils")
     made = cluster_utils.Cluster(
         initialize_head=True, head_node_args={**NODE, "num_cpus": 0, "include_dashboard": False, **head}
     )
     try:
-        for _ in range(2):
+        for _ in range(nodes):
             made.add_node(**NODE)
         yield made
     finally:
@@ -61,7 +61,7 @@ def a_cluster(**head: Any) -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     """Two nodes, which every test leaves as many as they were."""
-    with a_cluster() as made:
+    with a_cluster(nodes=2) as made:
         yield made
 
 
@@ -175,47 +175,6 @@ def test_a_cluster_computes_what_one_machine_does(tmp_path: Path, cluster: Any, 
     assert trained(folder) == dict.fromkeys(runs(folder), 1)
     assert list((folder / "attempts").iterdir()) == []
     assert not [path for path in folder.iterdir() if path.name.startswith(".seen")]
-
-
-def test_real_training_is_the_same_to_the_bit(tmp_path: Path, cluster: Any) -> None:
-    text = """
-title = "Real"
-[train]
-epochs = 1
-batch_size = 64
-[pretext.rotation]
-task = "rotation"
-[[matrix]]
-init = ["random", "rotation"]
-labels_per_class = 5
-updates = "epochs"
-[probes]
-stages = ["layer4"]
-"""
-    (tmp_path / "study.toml").write_text(text + DATASET)
-    write_images(tmp_path)
-    local = command(tmp_path, "run", "study.toml", "-q", "--out", "local")
-    assert local.returncode == 0, local.stderr
-    done = rotbench(tmp_path, "run", "study.toml", "--out", "ray", "--engine", "ray", "--ray-address", cluster.address)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == (tmp_path / "ray" / "report.html").as_uri()
-    told = []
-    for name in ("local", "ray"):
-        results = json.loads((tmp_path / name / "results.json").read_text())
-        for run in results["runs"]:
-            run |= {"train_seconds": 0, "images_per_second": 0}
-            run["log"] = re.sub(r" [\d.]+ s$", "", run["log"], flags=re.MULTILINE)
-            for row in run["history"]:
-                row["seconds"] = 0
-        results.pop("seconds_shared_by")
-        told.append(results)
-    assert told[0] == told[1]
-    kept = [
-        {f"{path.parent.name}/{path.name}": path.read_bytes() for path in folder.glob("runs/*/*.safetensors")}
-        for folder in (tmp_path / "local", tmp_path / "ray")
-    ]
-    assert kept[0] == kept[1]
-    assert len(kept[0]) == 3
 
 
 def test_threads_are_those_of_the_study_whatever_ray_sets(tmp_path: Path, cluster: Any) -> None:
@@ -346,15 +305,49 @@ def test_a_store_is_finished_by_one_machine_where_rays_own_process_beside_the_dr
     assert outcome(folder) == undisturbed
 
 
-def test_without_an_address_this_machine_is_the_cluster_and_keeps_no_token(tmp_path: Path) -> None:
-    (tmp_path / "study.toml").write_text(
-        f'{DATASET}[train]\nepochs = 1\n[[matrix]]\ninit = ["random"]\nlabels_per_class = 1\n'
-    )
+def test_without_an_address_this_machine_is_the_cluster_and_real_training_is_the_same_to_the_bit(
+    tmp_path: Path,
+) -> None:
+    text = """
+title = "Real"
+[train]
+epochs = 1
+batch_size = 64
+[pretext.rotation]
+task = "rotation"
+[[matrix]]
+init = ["rotation"]
+labels_per_class = 5
+updates = "epochs"
+[probes]
+stages = ["layer4"]
+"""
+    (tmp_path / "study.toml").write_text(text + DATASET)
     write_images(tmp_path)
-    done = rotbench(tmp_path, "run", "study.toml", "--engine", "ray", "--device", "cpu", HOME=str(tmp_path))
+    local = command(tmp_path, "run", "study.toml", "-q", "--device", "cpu", "--out", "local")
+    assert local.returncode == 0, local.stderr
+    arguments = ("run", "study.toml", "--device", "cpu", "--out", "ray", "--engine", "ray")
+    done = rotbench(tmp_path, *arguments, HOME=str(tmp_path))
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "results" / "report.html").exists()
-    assert not (tmp_path / ".ray").exists()
+    assert done.stdout.strip() == (tmp_path / "ray" / "report.html").as_uri()
+    assert not (tmp_path / ".ray").exists()  # where Ray keeps a token
+    told = []
+    for name in ("local", "ray"):
+        results = json.loads((tmp_path / name / "results.json").read_text())
+        for run in results["runs"]:
+            run |= {"train_seconds": 0, "images_per_second": 0}
+            run["log"] = re.sub(r" [\d.]+ s$", "", run["log"], flags=re.MULTILINE)
+            for row in run["history"]:
+                row["seconds"] = 0
+        results.pop("seconds_shared_by")
+        told.append(results)
+    assert told[0] == told[1]
+    kept = [
+        {f"{path.parent.name}/{path.name}": path.read_bytes() for path in folder.glob("runs/*/*.safetensors")}
+        for folder in (tmp_path / "local", tmp_path / "ray")
+    ]
+    assert kept[0] == kept[1]
+    assert len(kept[0]) == 2
 
 
 def test_a_study_without_a_node_waits_for_one(tmp_path: Path, cluster: Any, undisturbed: dict[str, bytes]) -> None:

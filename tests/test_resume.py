@@ -91,6 +91,7 @@ def plan(folder: Path) -> Plan:
 
 
 @pytest.mark.thorough
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(
     "operation",
     [
@@ -115,6 +116,7 @@ def test_case_3_a_worker_that_is_killed_in_a_checkpoint_goes_on_from_the_one_bef
 
 
 @pytest.mark.thorough
+@pytest.mark.usefixtures("undrawn")
 def test_case_3_killed_in_an_epoch_and_stopped_by_a_signal_the_weights_are_the_same(
     tmp_path: Path, undisturbed: Path
 ) -> None:

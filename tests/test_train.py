@@ -235,9 +235,9 @@ def test_an_init_that_changes_nothing_or_claims_too_much_is_named() -> None:
 
 
 @pytest.mark.thorough
-def test_the_loss_falls_to_near_zero_on_64_images() -> None:
+def test_the_loss_falls_to_near_zero_on_32_images() -> None:
     made = network()
-    fed = feed(64, 64, augment=())
+    fed = feed(32, 32, augment=())
     done = trained(made, fed, Below(stage="stem"), epochs=25, schedule="cosine")
     first, last = done.history[0]["train_loss"], done.history[-1]["train_loss"]
     assert first is not None
@@ -357,8 +357,7 @@ def without_seconds(rows: Iterable[Mapping[str, float | None]]) -> list[dict[str
     [
         (InPhases(), "adam"),
         *thorough(
-            *itertools.product([Below(stage="stem")], ["adam", "adamw", "sgd"]),
-            *itertools.product([Below("train")], ["adam", "adamw", "sgd"]),
+            *itertools.product([Below(stage="stem"), Below("train")], ["adamw", "sgd"]),
             *itertools.product([InPhases()], ["adamw", "sgd"]),
         ),
     ],

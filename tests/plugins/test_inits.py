@@ -17,6 +17,8 @@ from rotbench.models import backbone_state, build_backbone, state_sha256
 from tests.few_images import DATASET, write_images
 from tests.program import command
 
+pytestmark = pytest.mark.usefixtures("none_drawn")
+
 
 @pytest.fixture(scope="module")
 def inits(shipped_classes: Callable[..., SimpleNamespace]) -> SimpleNamespace:
