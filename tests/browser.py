@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+SIZE = {"width": 1280, "height": 900}
 AXE = Path("node_modules", "axe-core", "axe.min.js")
 #: The elements that a selector finds and that neither they nor what they are in hides. ``checkVisibility`` knows of
 #: closed details, but takes a group of a drawing that is not displayed for visible.
@@ -63,6 +64,7 @@ class Seen:
     """A page that is open, and all that it did besides being looked at."""
 
     page: Page
+    size: ViewportSize
     requests: list[str] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
 
@@ -90,7 +92,7 @@ class Seen:
 
 def context(browser: Browser, **settings: Any) -> BrowserContext:
     """A window of its own for tabs, which are cheaper; ``settings`` are those of playwright's ``new_context``."""
-    return browser.new_context(**{"viewport": {"width": 1280, "height": 900}, "reduced_motion": "reduce"} | settings)
+    return browser.new_context(**{"viewport": SIZE, "reduced_motion": "reduce"} | settings)
 
 
 def opened(window: BrowserContext, path: Path, fragment: str = "") -> Seen:
@@ -98,8 +100,26 @@ def opened(window: BrowserContext, path: Path, fragment: str = "") -> Seen:
 
     Requests, messages on the console, errors and dialogs are recorded from the first moment on.
     """
-    page = window.new_page()
-    seen = Seen(page)
+    seen = listening(window.new_page())
+    seen.page.goto(f"{path.as_uri()}{fragment}")
+    return seen
+
+
+def opened_again(seen: Seen, path: Path, fragment: str, color_scheme: Any) -> None:
+    """The file in the tab of another page, as if it were new: a new tab takes three times as long."""
+    seen.page.emulate_media(media="null", color_scheme=color_scheme)
+    seen.page.set_viewport_size(seen.size)
+    seen.page.mouse.move(0, 0)
+    seen.requests.clear()
+    seen.complaints.clear()
+    seen.page.goto(f"{path.as_uri()}{fragment}")
+
+
+def listening(page: Page) -> Seen:
+    """A tab that records what it asks for and says."""
+    size = page.viewport_size
+    assert size is not None
+    seen = Seen(page, size)
     page.on("request", lambda request: seen.requests.append(request.url))
     page.on("console", lambda message: seen.complaints.append(f"{message.type}: {message.text}"))
     page.on("pageerror", lambda error: seen.complaints.append(f"error: {error}"))
@@ -109,5 +129,4 @@ def opened(window: BrowserContext, path: Path, fragment: str = "") -> Seen:
         dialog.dismiss()
 
     page.on("dialog", dismiss)
-    page.goto(f"{path.as_uri()}{fragment}")
     return seen

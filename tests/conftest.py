@@ -8,11 +8,19 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-from rotbench.system import usable_cores
+from rotbench.system import python_environment, usable_cores
 
-# Tests run side by side, and two threads that fight over a core lose tenfold. Libraries read this when they are loaded;
-# the workers that rotbench starts get the number of their study.
-os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+# Tests run side by side, and two threads that fight over a core lose tenfold; and memory is kept as workers keep it.
+# Libraries read this when they are loaded, in the processes that pytest-xdist starts; the workers that rotbench starts
+# get the number of their study.
+KEPT = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MALLOC_MMAP_THRESHOLD_",
+    "MALLOC_TRIM_THRESHOLD_",
+)
+os.environ |= {name: value for name, value in python_environment(threads=1).items() if name in KEPT}
 
 #: Modules whose tests take longest come first: the last one to be begun would run alone. Those that wait for others
 #: alternate with those that compute.
@@ -39,7 +47,7 @@ LONGEST_FIRST = (
 
 
 #: How many inputs hypothesis makes for a test.
-EXAMPLES = {"quick": 25, "thorough": 100}
+EXAMPLES = {"quick": 25, "thorough": 150}
 
 for name, examples in EXAMPLES.items():
     settings.register_profile(

@@ -24,7 +24,7 @@ from playwright.sync_api import Browser, BrowserContext, Locator, expect
 from rotbench import report
 from rotbench.gradebook import gradebook, gradebook_page
 from tests import simulated
-from tests.browser import SEEN, Seen, axe, chromium, context, opened, started
+from tests.browser import SEEN, Seen, axe, chromium, context, opened, opened_again, started
 from tests.classroom import write_class
 from tests.program import thorough
 from tests.test_comparison import finished as page_of_two_studies
@@ -123,24 +123,38 @@ def windows(browser: Browser) -> dict[str, BrowserContext]:
     return {}
 
 
+@pytest.fixture(scope="module")
+def idle() -> dict[str, list[Seen]]:
+    """Tabs of each kind of window that no test looks at."""
+    return {}
+
+
 @pytest.fixture
-def tab(browser: Browser, windows: dict[str, BrowserContext], tmp_path: Path) -> Iterator[Tab]:
+def tab(
+    browser: Browser, windows: dict[str, BrowserContext], idle: dict[str, list[Seen]], tmp_path: Path
+) -> Iterator[Tab]:
     """Opens a page in a tab of its own. Whatever is done with it, it stays silent and asks for nothing."""
     path = tmp_path / "page.html"
-    tabs: list[Seen] = []
+    tabs: list[tuple[str, Seen]] = []
 
     def open_tab(state: str, fragment: str = "", **settings: Any) -> Seen:
         path.write_text(html(state), encoding="utf-8")
         kind = json.dumps({key: value for key, value in settings.items() if USUAL.get(key) != value}, sort_keys=True)
         if kind not in windows:
             windows[kind] = context(browser, **settings)
-        tabs.append(opened(windows[kind], path, fragment))
-        return tabs[-1]
+        if waiting := idle.setdefault(kind, []):
+            seen = waiting.pop()
+            opened_again(seen, path, fragment, {**USUAL, **settings}["color_scheme"])
+        else:
+            seen = opened(windows[kind], path, fragment)
+        tabs.append((kind, seen))
+        return seen
 
     yield open_tab
-    for seen in tabs:
-        seen.page.close()
+    for kind, seen in tabs:
+        seen.page.evaluate("0")  # what was said until now has arrived
         assert_silent(seen, path)
+        idle[kind].append(seen)
 
 
 def assert_silent(seen: Seen, path: Path) -> None:

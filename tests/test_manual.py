@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 
 from rotbench import contract, hookspecs, manual
 from rotbench.registry import load_registry
+from tests.program import command
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "plugins" / "README.md").read_text(encoding="utf-8")
@@ -99,26 +101,58 @@ def test_a_place_that_is_missing_is_named() -> None:
 
 
 @pytest.mark.thorough
-def test_the_tests_of_the_task_in_the_manual_pass(tmp_path: Path) -> None:
-    """Steps 1 to 3: what is scaffolded, the task put in, the last test replaced."""
+def test_a_task_that_is_written_by_the_manual_passes_its_tests_and_takes_part_beside_rotation(tmp_path: Path) -> None:
+    """The five steps, as they stand there, in a folder of one's own."""
     steps = README.partition("## Inits")[0]
     task, test = re.findall(r"```python\n(.*?)```", steps, re.DOTALL)
+    (study,) = re.findall(r"```toml\n(.*?)```", steps, re.DOTALL)
+    commands = [
+        line.partition("#")[0].split()
+        for block in re.findall(r"```console\n(.*?)```", steps, re.DOTALL)
+        for line in block.replace("$ ", "").splitlines()
+    ]
+    assert commands == [
+        ["rotbench", "plugins", "new", "pretext-task", "symmetry"],
+        ["rotbench", "plugins", "check", "symmetry"],
+        ["pip", "install", "pytest"],
+        ["pytest", "plugins"],
+        ["rotbench", "run", "study.toml", "--quick"],
+        ["rotbench", "run", "study.toml"],
+    ]
     plugins = tmp_path / "plugins"
 
-    def run(*command: str) -> subprocess.CompletedProcess[str]:
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        return subprocess.run(
-            [sys.executable, "-m", *command], cwd=tmp_path, capture_output=True, text=True, check=False, env=environment
-        )
+    def follow(words: list[str]) -> None:
+        done = command(tmp_path, *words[1:])
+        assert done.returncode == 0, done.stdout + done.stderr
 
-    assert run("rotbench", "plugins", "new", "pretext-task", "symmetry").returncode == 0
+    def tested(*options: str) -> subprocess.CompletedProcess[str]:
+        words = [sys.executable, "-m", *commands[3], "-q", "-n", "0", "-p", "no:cacheprovider", *options]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        return subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False, env=environment)
+
+    follow(commands[0])
     (plugins / "symmetry.py").write_text(task)
     written = (plugins / "test_symmetry.py").read_text()
     (plugins / "test_symmetry.py").write_text(written[: written.rindex("def test_")] + test)
-    done = run("pytest", "-q", "-p", "no:cacheprovider", "plugins")
+    follow(commands[1])
+    done = tested()
     assert done.returncode == 0, done.stdout
+    (tmp_path / "study.toml").write_text(study)
+    follow(commands[4])
+    results = json.loads((tmp_path / "results-quick" / "results.json").read_text())
+    assert {trained["status"] for trained in results["runs"]} == {"done"}
+    assert {json.dumps(trained["variant"]) for trained in results["runs"]} >= {
+        '{"pretext": "symmetry"}',
+        '{"init": "symmetry", "freeze": "head-only"}',
+        '{"init": "rotation", "freeze": "none"}',
+    }
+    page = (tmp_path / "results-quick" / "report.html").read_text()
+    (shown,) = [trained["pictures"] for trained in results["runs"] if trained["variant"] == {"pretext": "symmetry"}]
+    assert len(shown) == 8
+    for picture in shown:
+        assert picture["png"] in page
+        assert picture["caption"] in page
+    assert "Tell in which of the symmetries of a square an image is shown." in page
     # The test means something: a task that names another symmetry fails it.
     (plugins / "symmetry.py").write_text(task.replace("target % 4, (1, 2)", "-target % 4, (1, 2)"))
-    fails = run("pytest", "-q", "-p", "no:cacheprovider", "-k", "turned_back", "plugins").stdout
-    assert "test_turned_back_every_view_is_its_image" in fails
-    assert "1 failed" in fails
+    assert "test_turned_back_every_view_is_its_image" in tested("-k", "turned_back").stdout

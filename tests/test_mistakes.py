@@ -26,13 +26,13 @@ from tests.program import command
 from tests.shared_studies import made_once
 from tests.test_train import feed
 
+pytestmark = pytest.mark.usefixtures("none_drawn")
+
 PLUGIN = '''
 from dataclasses import dataclass
 from typing import ClassVar
 
 from rotbench import hookimpl
-
-pytestmark = pytest.mark.usefixtures("none_drawn")
 
 
 @dataclass(frozen=True)

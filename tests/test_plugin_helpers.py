@@ -19,14 +19,14 @@ from rotbench.worker import described
 from tests.program import command
 from tests.test_driver import drive, plan_with
 
+pytestmark = pytest.mark.usefixtures("none_drawn")
+
 POLICY = '''
 """A freeze policy."""
 from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 from rotbench import hookimpl
-
-pytestmark = pytest.mark.usefixtures("none_drawn")
 {top}
 
 @dataclass(frozen=True)

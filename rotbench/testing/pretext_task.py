@@ -291,7 +291,7 @@ def loss_falls(subject: Subject) -> None:
     shown, targets = _made(subject, batch_of(IMAGES))
     network, task = _network(subject, shown), Task(subject.plugin)
     fed = unit_normalised(shown)
-    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)
     seen: list[float] = []
     for _ in range(UPDATES):
         optimizer.zero_grad()
