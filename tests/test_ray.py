@@ -177,6 +177,47 @@ def test_a_cluster_computes_what_one_machine_does(tmp_path: Path, cluster: Any, 
     assert not [path for path in folder.iterdir() if path.name.startswith(".seen")]
 
 
+def test_real_training_is_the_same_to_the_bit(tmp_path: Path, cluster: Any) -> None:
+    text = """
+title = "Real"
+[train]
+epochs = 1
+batch_size = 64
+[pretext.rotation]
+task = "rotation"
+[[matrix]]
+init = ["random", "rotation"]
+labels_per_class = 5
+updates = "epochs"
+[probes]
+stages = ["layer4"]
+"""
+    (tmp_path / "study.toml").write_text(text + DATASET)
+    write_images(tmp_path)
+    local = command(tmp_path, "run", "study.toml", "-q", "--out", "local")
+    assert local.returncode == 0, local.stderr
+    done = rotbench(tmp_path, "run", "study.toml", "--out", "ray", "--engine", "ray", "--ray-address", cluster.address)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == (tmp_path / "ray" / "report.html").as_uri()
+    told = []
+    for name in ("local", "ray"):
+        results = json.loads((tmp_path / name / "results.json").read_text())
+        for run in results["runs"]:
+            run |= {"train_seconds": 0, "images_per_second": 0}
+            run["log"] = re.sub(r" [\d.]+ s$", "", run["log"], flags=re.MULTILINE)
+            for row in run["history"]:
+                row["seconds"] = 0
+        results.pop("seconds_shared_by")
+        told.append(results)
+    assert told[0] == told[1]
+    kept = [
+        {f"{path.parent.name}/{path.name}": path.read_bytes() for path in folder.glob("runs/*/*.safetensors")}
+        for folder in (tmp_path / "local", tmp_path / "ray")
+    ]
+    assert kept[0] == kept[1]
+    assert len(kept[0]) == 3
+
+
 def test_threads_are_those_of_the_study_whatever_ray_sets(tmp_path: Path, cluster: Any) -> None:
     folder = tmp_path / "results"
     finish(start(folder, cluster.address, TOY_STUDY=f"{STUDY}[resources]\nthreads = 3\ncpus = 1\n"))
@@ -305,49 +346,15 @@ def test_a_store_is_finished_by_one_machine_where_rays_own_process_beside_the_dr
     assert outcome(folder) == undisturbed
 
 
-def test_without_an_address_this_machine_is_the_cluster_and_real_training_is_the_same_to_the_bit(
-    tmp_path: Path,
-) -> None:
-    text = """
-title = "Real"
-[train]
-epochs = 1
-batch_size = 64
-[pretext.rotation]
-task = "rotation"
-[[matrix]]
-init = ["rotation"]
-labels_per_class = 5
-updates = "epochs"
-[probes]
-stages = ["layer4"]
-"""
-    (tmp_path / "study.toml").write_text(text + DATASET)
+def test_without_an_address_this_machine_is_the_cluster_and_keeps_no_token(tmp_path: Path) -> None:
+    (tmp_path / "study.toml").write_text(
+        f'{DATASET}[train]\nepochs = 1\n[[matrix]]\ninit = ["random"]\nlabels_per_class = 1\n'
+    )
     write_images(tmp_path)
-    local = command(tmp_path, "run", "study.toml", "-q", "--device", "cpu", "--out", "local")
-    assert local.returncode == 0, local.stderr
-    arguments = ("run", "study.toml", "--device", "cpu", "--out", "ray", "--engine", "ray")
-    done = rotbench(tmp_path, *arguments, HOME=str(tmp_path))
+    done = rotbench(tmp_path, "run", "study.toml", "--engine", "ray", "--device", "cpu", HOME=str(tmp_path))
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == (tmp_path / "ray" / "report.html").as_uri()
-    assert not (tmp_path / ".ray").exists()  # where Ray keeps a token
-    told = []
-    for name in ("local", "ray"):
-        results = json.loads((tmp_path / name / "results.json").read_text())
-        for run in results["runs"]:
-            run |= {"train_seconds": 0, "images_per_second": 0}
-            run["log"] = re.sub(r" [\d.]+ s$", "", run["log"], flags=re.MULTILINE)
-            for row in run["history"]:
-                row["seconds"] = 0
-        results.pop("seconds_shared_by")
-        told.append(results)
-    assert told[0] == told[1]
-    kept = [
-        {f"{path.parent.name}/{path.name}": path.read_bytes() for path in folder.glob("runs/*/*.safetensors")}
-        for folder in (tmp_path / "local", tmp_path / "ray")
-    ]
-    assert kept[0] == kept[1]
-    assert len(kept[0]) == 2
+    assert (tmp_path / "results" / "report.html").exists()
+    assert not (tmp_path / ".ray").exists()
 
 
 def test_a_study_without_a_node_waits_for_one(tmp_path: Path, cluster: Any, undisturbed: dict[str, bytes]) -> None:
