@@ -1,7 +1,4 @@
-"""rotbench on another day, under another locale: ``python tests/elsewhere.py DAYS LOCALE ARGUMENTS [then ARGUMENTS]``.
-
-Commands that stand with a ``then`` between them are given one after the other.
-"""
+"""A rotbench command on another day, under another locale: ``python tests/elsewhere.py DAYS LOCALE ARGUMENTS``."""
 
 from __future__ import annotations
 
@@ -51,12 +48,7 @@ def main() -> None:
         assert locale.localeconv()["decimal_point"] == ","
     from rotbench.cli import main as rotbench
 
-    for command in " ".join(sys.argv[3:]).split(" then "):
-        try:
-            rotbench(command.split())
-        except SystemExit as end:
-            if end.code:
-                raise
+    rotbench(sys.argv[3:])
 
 
 if __name__ == "__main__":
