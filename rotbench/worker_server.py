@@ -77,7 +77,7 @@ def end_with_peer(channel: socket.socket) -> None:
 
 
 def load(modules: Sequence[str]) -> None:
-    """Import these modules, and leave what they made out of all later collections."""
+    """Import these modules and exempt what they created from garbage collection."""
     gc.disable()
     for module in modules:
         importlib.import_module(module)

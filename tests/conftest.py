@@ -75,14 +75,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def leave_figures_out(patch: pytest.MonkeyPatch) -> None:
-    """Of pages and exports, which take most of the time to make."""
+    """Draw no figures in pages and exports: they take most of the time."""
     for module in ("report", "export"):
         patch.setattr(f"rotbench.{module}.drawings", lambda *_: {})
 
 
 @pytest.fixture(scope="module")
 def none_drawn() -> Iterator[None]:
-    """No figure in what a module makes: for modules that look at runs, not at pages."""
+    """Draw no figures in a whole module: for modules that look at runs, not at pages."""
     with pytest.MonkeyPatch.context() as patch:
         leave_figures_out(patch)
         yield
@@ -90,6 +90,6 @@ def none_drawn() -> Iterator[None]:
 
 @pytest.fixture
 def undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No figure, but in tests marked ``drawn``."""
+    """Draw no figures, except in tests marked ``drawn``."""
     if "drawn" not in request.keywords:
         leave_figures_out(monkeypatch)
